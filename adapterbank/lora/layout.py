@@ -108,10 +108,7 @@ class Layout:
 
     @classmethod
     def from_json(cls, text: str) -> Layout:
-        return cls.of_places(
-            ModuleShape(name, d_out, d_in, rank, kind, tuple(kernel))
-            for name, d_out, d_in, rank, kind, kernel in json.loads(text)
-        )
+        return cls.of_places(ModuleShape(*fields, tuple(kernel)) for *fields, kernel in json.loads(text))
 
     @classmethod
     def of_places(cls, places: Iterable[ModuleShape]) -> Layout:
