@@ -108,7 +108,7 @@ class Layout:
 
     @classmethod
     def from_json(cls, text: str) -> Layout:
-        return cls.of_places(ModuleShape(*fields, tuple(kernel)) for *fields, kernel in json.loads(text))
+        return cls.of_places(ModuleShape(n, o, i, r, kind, tuple(k)) for n, o, i, r, kind, k in json.loads(text))
 
     @classmethod
     def of_places(cls, places: Iterable[ModuleShape]) -> Layout:
