@@ -1,0 +1,222 @@
+"""What the catalog returns and takes: frozen values. No row of SQLAlchemy leaves the room.
+
+Times are ISO 8601 text in UTC (``2026-11-23T12:00:00.000000Z``), sizes are bytes, errors are relative in ΔW, digests are
+64 hex digits of SHA-256.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from adapterbank.lora.layout import Layout, ModuleShape
+
+
+@dataclass(frozen=True, slots=True)
+class BaseModel:
+    """A base model: its canonical ``name`` and the hub ids, paths and served names that mean the same model."""
+
+    id: int
+    name: str
+    aliases: tuple[str, ...]
+    fingerprint: str | None
+    quantization: str | None
+    created: str
+
+
+@dataclass(frozen=True, slots=True)
+class NewVersion:
+    """A version to be added. ``base_model`` is any name of the base model; ``parent`` a reference such as ``sql@1``."""
+
+    name: str
+    base_model: str
+    files: str
+    content: str
+    config: str
+    weights: str
+    config_size: int
+    weights_size: int
+    kind: str
+    dtype: str
+    rank: int
+    alpha: float
+    rslora: bool
+    target_modules: tuple[str, ...]
+    modules: tuple[ModuleShape, ...]
+    parameters: int
+    parent: str | None = None
+    note: str | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    carried: tuple[str, ...] = ()
+    method: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """One immutable version of an adapter; only tags, metrics, note, aliases and level may change.
+
+    ``id`` comes from a table that never gives a number twice: it is the integer id for serving engines. ``files`` is the
+    digest of the exact bytes of both files, ``content`` that of tensors and effective configuration; ``config`` and
+    ``weights`` are the digests of the two objects. ``level`` is ``exact`` or ``bounded`` (then the object ``weights`` is
+    gone and a member of a basis stands for it). ``bytes`` counts both files as registered. ``method`` is set for merges.
+    """
+
+    id: int
+    name: str
+    number: int
+    base_model: str
+    files: str
+    content: str
+    kind: str
+    level: str
+    dtype: str
+    rank: int
+    alpha: float
+    rslora: bool
+    target_modules: tuple[str, ...]
+    modules: tuple[ModuleShape, ...]
+    parameters: int
+    bytes: int
+    created: str
+    parent: str | None
+    note: str | None
+    tags: Mapping[str, str]
+    metrics: Mapping[str, float]
+    aliases: tuple[str, ...]
+    config: str
+    weights: str
+    carried: tuple[str, ...]
+    method: str | None
+
+    @property
+    def ref(self) -> str:
+        return f"{self.name}@{self.number}"
+
+
+@dataclass(frozen=True, slots=True)
+class Alias:
+    """``name@alias`` and the version number that it means now."""
+
+    name: str
+    alias: str
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class AliasEvent:
+    """One move of an alias: ``old`` is None when it was made, ``new`` is None when it was removed."""
+
+    alias: str
+    old: int | None
+    new: int | None
+    created: str
+
+
+@dataclass(frozen=True, slots=True)
+class NewBasis:
+    """A basis to be added: everything that its object does not say by itself."""
+
+    name: str
+    base_model: str
+    layout: Layout
+    codec: str
+    gauge: str
+    components: int
+    dtype: str
+    object: str
+    bytes: int
+    error_mean: float
+    error_worst: float
+    error_kind: str = "measured"
+
+
+@dataclass(frozen=True, slots=True)
+class Basis:
+    """One immutable version of a basis. ``error_kind`` is ``measured``, or ``bound`` when built from bounded members."""
+
+    id: int
+    name: str
+    number: int
+    base_model: str
+    layout: Layout
+    codec: str
+    gauge: str
+    components: int
+    dtype: str
+    object: str
+    bytes: int
+    error_mean: float
+    error_worst: float
+    error_kind: str
+    created: str
+    members: int
+
+    @property
+    def ref(self) -> str:
+        return f"{self.name}@{self.number}"
+
+
+@dataclass(frozen=True, slots=True)
+class NewMember:
+    """Coefficients of one version in one basis; ``module_errors`` has a value per module of the version."""
+
+    object: str
+    bytes: int
+    error: float
+    absent: tuple[str, ...] = ()
+    module_errors: Mapping[str, float] = field(default_factory=dict)
+    error_kind: str = "measured"
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A version's form in a basis. ``absent`` are modules of the basis that the adapter lacks (exact zeros)."""
+
+    id: int
+    basis: str
+    version: str
+    object: str
+    bytes: int
+    error: float
+    error_kind: str
+    absent: tuple[str, ...]
+    module_errors: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How a merge was made: ``body`` has inputs by digest, weights, options and seed; ``residual`` is the cut to rank."""
+
+    version: str
+    method: str
+    body: Mapping[str, Any]
+    residual: float
+    environment: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """``dependent`` needs ``needed``, as labels: ``version sql@1``, ``basis b1@2``, ``member sql@1 of b1@2``, ``alias sql@prod``."""
+
+    dependent: str
+    needed: str
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """An object of the vault as the catalog knows it."""
+
+    digest: str
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class SchemaChange:
+    """Revisions before and after an upgrade (equal if there was nothing to do) and the path of the backup."""
+
+    before: str | None
+    after: str
+    backup: str | None
