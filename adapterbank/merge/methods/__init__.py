@@ -1,0 +1,15 @@
+"""The table of merge methods: one line each; command line options, documentation and law tests follow from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from adapterbank.merge.method import Method
+from adapterbank.merge.methods import average, cat, svd, task_arithmetic
+
+METHODS: Mapping[str, Method] = {
+    "average": average.METHOD,
+    "task_arithmetic": task_arithmetic.METHOD,
+    "cat": cat.METHOD,
+    "svd": svd.METHOD,
+}

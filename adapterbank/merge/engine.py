@@ -1,0 +1,117 @@
+"""LoRA in, LoRA out: run a method over the modules, cut each result to its rank, round once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from adapterbank.errors import UsageError
+from adapterbank.lora.adapter import Adapter, Factors
+from adapterbank.lora.delta import relative
+from adapterbank.lora.layout import ModuleShape
+from adapterbank.merge.core import Cut, LowRank, refactor
+from adapterbank.merge.determinism import fixed_arithmetic
+from adapterbank.merge.inputs import Inputs, common_extras
+from adapterbank.merge.method import Method, Piece
+from adapterbank.merge.options import parse_options
+from adapterbank.merge.registry import find
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Merged:
+    """A merge and what the cut to rank k lost.
+
+    ``adapter`` has scaling 1 everywhere; ``rank`` is its largest. ``residual`` is (Σ_m ‖M_m − M_m,k‖² / Σ_m ‖M_m‖²)^½ before
+    rounding to the output's dtype, ``module_residuals`` the same quotient per module; ``report`` is the method's own.
+    """
+
+    adapter: Adapter
+    residual: float
+    module_residuals: Mapping[str, float]
+    rank: int
+    report: Mapping[str, float | str] = field(default_factory=dict)
+
+
+def merge(  # noqa: PLR0913 - each is a field of a recipe; all but three are keyword-only
+    method: str,
+    adapters: Sequence[Adapter],
+    weights: Sequence[float],
+    *,
+    names: Sequence[str],
+    rank: int | None = None,
+    options: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    dtype: torch.dtype = torch.float32,
+    progress: Progress | None = None,
+) -> Merged:
+    """Merge ``adapters`` by the method of that name into one adapter of the same base model.
+
+    ``names`` are the adapters' content digests: they set the order of summation and key the random streams. ``rank`` is
+    the output's rank in every module; by default each module gets its largest input rank, and a method that keeps its own
+    factors (``cat``, ``linear_factors``) is not cut. A module that an adapter lacks counts as a zero delta. ``progress``
+    is called with (modules done, modules in all). The same arguments give the same bits in the same environment.
+
+    Raises UsageError (unknown method or option, a bad value, no adapters) and IncompatibleError (modules of different
+    shapes, tensors beside the factors that differ, ranks a method cannot join).
+    """
+    if rank is not None and rank < 1:
+        raise UsageError(f"rank: got {rank}, expected at least 1")
+    chosen = find(method)
+    values = parse_options(method, chosen.options, options or {})
+    inputs = Inputs.of(adapters, weights, names, seed)
+    extras = common_extras(inputs)
+    tally = _Tally()
+    modules: dict[str, Factors] = {}
+    with fixed_arithmetic():
+        for done, piece in enumerate(chosen.merge(inputs, **values), start=1):
+            shape = inputs.shapes[piece.module]
+            cut = _cut(chosen, piece, rank, shape)
+            modules[piece.module] = _rounded(cut.factors, shape, dtype)
+            tally.add(piece, cut)
+            if progress is not None:
+                progress(done, len(inputs.shapes))
+    bases = {adapter.base_model for adapter in inputs.adapters}
+    merged = Adapter(modules, bases.pop() if len(bases) == 1 else None, extras)
+    return Merged(merged, tally.residual, tally.modules, merged.rank, tally.report)
+
+
+def _cut(method: Method, piece: Piece, rank: int | None, shape: ModuleShape) -> Cut:
+    if method.keeps_rank and rank is None and isinstance(piece.matrix, LowRank):
+        return Cut(piece.matrix, 0.0, 0.0)
+    return refactor(piece.matrix, rank if rank is not None else shape.rank)
+
+
+def _rounded(factors: LowRank, shape: ModuleShape, dtype: torch.dtype) -> Factors:
+    return Factors(
+        A=factors.right.T.to(dtype).contiguous(),
+        B=factors.left.to(dtype).contiguous(),
+        kind=shape.kind,
+        kernel=shape.kernel,
+    )
+
+
+class _Tally:
+    """Running sums of squares: of the cut, and of each error that the method reports."""
+
+    def __init__(self) -> None:
+        self.modules: dict[str, float] = {}
+        self._sums: dict[str, tuple[float, float]] = {"": (0.0, 0.0)}
+
+    def add(self, piece: Piece, cut: Cut) -> None:
+        self.modules[piece.module] = relative(cut.squared_error, cut.squared_norm)
+        for name, (error, norm) in {**piece.errors, "": (cut.squared_error, cut.squared_norm)}.items():
+            errors, norms = self._sums.get(name, (0.0, 0.0))
+            self._sums[name] = (errors + error, norms + norm)
+
+    @property
+    def residual(self) -> float:
+        return relative(*self._sums[""])
+
+    @property
+    def report(self) -> dict[str, float | str]:
+        return {name: relative(*sums) for name, sums in self._sums.items() if name}

@@ -1,0 +1,24 @@
+"""Task Arithmetic (arXiv 2212.04089, eq. 1 with task vectors ΔW): add, or with negative weights subtract, skills."""
+
+from __future__ import annotations
+
+from adapterbank.merge.inputs import Inputs
+from adapterbank.merge.method import Method, Piece, Pieces
+from adapterbank.merge.options import Scale
+
+
+def task_arithmetic(inputs: Inputs, *, scale: Scale = 0.3) -> Pieces:
+    """``M = λ Σ w_i ΔW_i``; λ = 0.3 is the authors' choice for many tasks at once, λ = 1 the plain sum."""
+    for stack in inputs:
+        yield Piece(stack.module, stack.combine([scale * weight for weight in inputs.weights]))
+
+
+METHOD = Method(
+    name="task_arithmetic",
+    merge=task_arithmetic,
+    kind="linear",
+    summary="scaled sum of the deltas",
+    formula="M = λ Σ w·ΔW",
+    source="arXiv 2212.04089",
+    laws={"itself": {"scale": 1.0}, "order": {}, "zero_weight": {}, "gauge": {}},
+)
