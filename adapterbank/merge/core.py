@@ -55,12 +55,12 @@ def svd(matrix: LowRank) -> tuple[Tensor, Tensor, Tensor]:
     """
     Q_left, R_left = torch.linalg.qr(matrix.left)
     Q_right, R_right = torch.linalg.qr(matrix.right)
-    U, S, Vh = torch.linalg.svd(R_left @ R_right.T, full_matrices=False)
+    U, values, Vh = torch.linalg.svd(R_left @ R_right.T, full_matrices=False)
     terms = R_left.norm(dim=0) * R_right.norm(dim=0)  # the size of each rank-one term, whatever its gauge
-    S = S.masked_fill(S <= len(terms) * _EPS * float(terms.sum()), 0.0)
+    noise = len(terms) * _EPS * float(terms.sum())
     U, V = Q_left @ U, Q_right @ Vh.T
     signs = _signs(U)
-    return U * signs, S, V * signs
+    return U * signs, values.masked_fill(values <= noise, 0.0), V * signs
 
 
 def _signs(U: Tensor) -> Tensor:

@@ -88,6 +88,11 @@ class Inputs:
     def __iter__(self) -> Iterator[Stack]:
         return (self.stack(module) for module in self.shapes)
 
+    def alone(self, index: int) -> Inputs:
+        """The same modules with adapter ``index`` only."""
+        pick = slice(index, index + 1)
+        return Inputs(self.adapters[pick], self.weights[pick], self.names[pick], self.seed, self.shapes)
+
     def stack(self, module: str) -> Stack:
         """The factors of ``module`` of every adapter, in float64 copies."""
         shape = self.shapes[module]

@@ -1,0 +1,28 @@
+"""DARE (arXiv 2311.03099) before TIES' sign election: drop entries at random, rescale, average what agrees."""
+
+from __future__ import annotations
+
+from adapterbank.merge.consensus import sign_consensus
+from adapterbank.merge.inputs import Inputs
+from adapterbank.merge.method import Method, Piece, Pieces
+from adapterbank.merge.methods.ties import Normalize
+from adapterbank.merge.options import Density, Scale
+from adapterbank.merge.sparsify import drop
+
+
+def dare_ties(inputs: Inputs, *, density: Density = 0.5, normalize: Normalize = "count", scale: Scale = 1.0) -> Pieces:
+    """``τ_i = m_i∘ΔW_i / density``, then TIES' election and disjoint mean, times λ; nothing is trimmed by size."""
+    for stack in inputs:
+        merged = sign_consensus(stack, drop(inputs, stack, density), inputs.weights, normalize=normalize)
+        yield Piece(stack.module, merged.mul_(scale))
+
+
+METHOD = Method(
+    name="dare_ties",
+    merge=dare_ties,
+    kind="elementwise",
+    summary="drop entries at random, rescale, elect signs, average what agrees",
+    formula="M = λ · mean{w·τ : sign(w·τ) = sign(Σ w·τ)}, τ = m∘ΔW / density",
+    source="arXiv 2311.03099, 2306.01708",
+    laws={"itself": {"density": 1.0}, "copies": {"density": 1.0}, "order": {}, "zero_weight": {}, "gauge": {}},
+)

@@ -1,0 +1,60 @@
+"""The factors averaged apart ("separate merging" of arXiv 2510.14163): the control that shows what cross terms cost."""
+
+from __future__ import annotations
+
+import torch
+
+from adapterbank.errors import IncompatibleError, UsageError
+from adapterbank.lora.delta import squared_norm
+from adapterbank.merge.core import LowRank
+from adapterbank.merge.inputs import Inputs, Stack
+from adapterbank.merge.method import Method, Piece, Pieces
+
+
+def linear_factors(inputs: Inputs) -> Pieces:
+    """``B = Σ w_i s_i B_i / Σ w_i``, ``A = Σ w_i A_i / Σ w_i``: their product has a term for every *pair* of adapters.
+
+    Reports ``cross_term_error``, ‖BA − M‖/‖M‖ with ``M = Σ w_i ΔW_i / Σ w_i`` over all modules. The result depends on the
+    gauge of the inputs. Raises IncompatibleError for unequal ranks, UsageError if the weights sum to zero.
+    """
+    total = sum(inputs.weights)
+    if total == 0.0:
+        raise UsageError(f"linear_factors: the weights {list(inputs.weights)} sum to 0")
+    shares = [weight / total for weight in inputs.weights]
+    for stack in inputs:
+        apart = _apart(stack, shares)
+        true = stack.combine(shares)
+        yield Piece(
+            stack.module, apart, {"cross_term_error": (_squared_distance(apart, true), squared_norm(true.left, true.right))}
+        )
+
+
+def _apart(stack: Stack, shares: list[float]) -> LowRank:
+    present = [i for i, left in enumerate(stack.lefts) if left.shape[1]]
+    ranks = sorted({stack.lefts[i].shape[1] for i in present})
+    if len(ranks) > 1:
+        raise IncompatibleError(
+            f"linear_factors adds factors entry by entry: module {stack.module!r} has the ranks {ranks}, expected equal ones",
+            hint="svd merges adapters of any ranks",
+        )
+    left = sum((stack.lefts[i] * shares[i] for i in present[1:]), start=stack.lefts[present[0]] * shares[present[0]])
+    right = sum((stack.rights[i] * shares[i] for i in present[1:]), start=stack.rights[present[0]] * shares[present[0]])
+    return LowRank(left, right)
+
+
+def _cross_terms(apart: LowRank, true: LowRank) -> tuple[float, float]:
+    """‖apart − true‖² through its QR core, and ‖true‖²."""
+    difference = torch.cat([apart.left, -true.left], dim=1), torch.cat([apart.right, true.right], dim=1)
+    return squared_norm(*difference), squared_norm(true.left, true.right)
+
+
+METHOD = Method(
+    name="linear_factors",
+    merge=linear_factors,
+    kind="factors",
+    summary="the factors averaged apart: a control with cross terms",
+    formula="M = (Σ w·s·B / Σ w)(Σ w·A / Σ w)",
+    source="arXiv 2510.14163, §3 (separate merging)",
+    laws={"itself": {}, "copies": {}, "order": {}, "zero_weight": {}},
+    keeps_rank=True,
+)
