@@ -1,0 +1,45 @@
+"""A whole file as a buffer, without a copy."""
+
+from __future__ import annotations
+
+import mmap
+import os
+from types import TracebackType
+
+
+class Mapped:
+    """``buffer`` holds the bytes of one file: a private mapping, or an empty bytearray for an empty file.
+
+    The mapping is copy-on-write. Nobody should write to it (the file would not change), but ``torch.frombuffer`` and
+    numpy take it without a warning about read-only memory. It outlives the file's name: an object that is deleted
+    meanwhile stays readable here.
+    """
+
+    __slots__ = ("buffer",)
+
+    def __init__(self, fd: int) -> None:
+        """Map the open file ``fd``, which may be closed afterwards."""
+        size = os.fstat(fd).st_size
+        self.buffer: mmap.mmap | bytearray = mmap.mmap(fd, size, access=mmap.ACCESS_COPY) if size else bytearray()
+
+    def __len__(self) -> int:
+        return len(self.buffer)
+
+    def close(self) -> None:
+        """Unmap. If arrays or tensors still look into the buffer it goes with the last of them instead."""
+        release(self.buffer)
+
+    def __enter__(self) -> Mapped:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+
+def release(buffer: mmap.mmap | bytearray) -> None:
+    """Close a mapping unless a view of it is alive, in which case Python unmaps it when the last view goes."""
+    if isinstance(buffer, mmap.mmap):
+        try:
+            buffer.close()
+        except BufferError:
+            return
