@@ -23,10 +23,7 @@ def linear_factors(inputs: Inputs) -> Pieces:
     shares = [weight / total for weight in inputs.weights]
     for stack in inputs:
         apart = _apart(stack, shares)
-        true = stack.combine(shares)
-        yield Piece(
-            stack.module, apart, {"cross_term_error": (_squared_distance(apart, true), squared_norm(true.left, true.right))}
-        )
+        yield Piece(stack.module, apart, {"cross_term_error": _cross_terms(apart, stack.combine(shares))})
 
 
 def _apart(stack: Stack, shares: list[float]) -> LowRank:
