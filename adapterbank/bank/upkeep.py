@@ -1,0 +1,58 @@
+"""Upkeep: what may go, and whether all is well."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from adapterbank.catalog import versions
+from adapterbank.catalog.rows import Version
+from adapterbank.ways import doctor, remove, results, verify
+from adapterbank.ways.rooms import Rooms
+
+Progress = Callable[[int, int], None]
+
+
+class Upkeep:
+    """Removal, compaction, garbage, verification, diagnosis."""
+
+    rooms: Rooms
+
+    def remove(self, refs: Sequence[str], *, dry_run: bool = False) -> results.Removal:
+        """Remove versions; InUseError lists what needs one of them, and then none is removed."""
+        return remove.remove(self.rooms, self._find(refs), dry_run=dry_run)
+
+    def compact(
+        self,
+        refs: Sequence[str],
+        *,
+        level: str = "bounded",
+        basis: str | None = None,
+        drop_exact: bool = False,
+        dry_run: bool = False,
+    ) -> results.Compaction:
+        """Drop the exact bytes of versions whose stored form decodes within its stated error.
+
+        The form is the member with the smallest error, or that of ``basis``. Raises UsageError without ``drop_exact``.
+        """
+        from adapterbank.ways import compact as ways
+
+        return ways.compact(self.rooms, self._find(refs), level=level, basis=basis, drop_exact=drop_exact, dry_run=dry_run)
+
+    def gc(self, *, dry_run: bool = False, grace: float = 3600.0) -> results.Garbage:
+        """Delete objects that nothing refers to and files that killed processes left."""
+        return remove.gc(self.rooms, dry_run=dry_run, grace=grace)
+
+    def verify(
+        self, refs: Sequence[str] | None = None, *, sample: float | None = None, progress: Progress | None = None
+    ) -> results.Verification:
+        """Check rows and objects against their digests: all, a sample, or what ``refs`` need."""
+        chosen = None if refs is None else self._find(refs)
+        return verify.verify(self.rooms, chosen, sample=sample, progress=progress)
+
+    def doctor(self) -> list[results.Check]:
+        """Checks of the place, the database and the bank's health."""
+        return doctor.doctor(self.rooms)
+
+    def _find(self, refs: Sequence[str]) -> list[Version]:
+        with self.rooms.catalog.reading() as tx:
+            return [versions.get(tx, ref) for ref in refs]

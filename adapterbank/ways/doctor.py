@@ -1,0 +1,57 @@
+"""doctor: is this a good place for a bank, and is the bank well? Each finding with the next command."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from typing import Any
+
+from adapterbank.catalog import objects
+from adapterbank.ways.results import Check
+from adapterbank.ways.rooms import Rooms
+
+_LOW_SPACE = 1 << 30
+
+
+def doctor(rooms: Rooms) -> list[Check]:
+    """Checks of the database engine, the disk, locks, litter and garbage; reads only."""
+    settings = rooms.catalog.settings()
+    return [*_database(settings), _file_system(settings), _space(rooms), _litter(rooms), _garbage(rooms)]
+
+
+def _database(settings: dict[str, Any]) -> list[Check]:
+    version, mode, why = settings["sqlite_version"], settings["journal_mode"], settings["journal_reason"]
+    return [
+        Check("schema", "ok", f"revision {settings['revision']}"),
+        Check("sqlite", "ok", f"SQLite {version}, journal mode {mode}: {why}"),
+        Check("synchronous", "ok", f"synchronous {settings['synchronous']}, foreign keys {settings['foreign_keys']}"),
+    ]
+
+
+def _file_system(settings: dict[str, Any]) -> Check:
+    return Check("file system", "ok", f"{settings['file_system'] or 'unknown'} (local)")
+
+
+def _space(rooms: Rooms) -> Check:
+    free = shutil.disk_usage(rooms.root).free
+    message = f"{free / 2**30:.1f} GiB free"
+    if free < _LOW_SPACE:
+        return Check("space", "warning", message, "adapterbank gc --dry-run shows what could go")
+    return Check("space", "ok", message)
+
+
+def _litter(rooms: Rooms) -> Check:
+    litter = rooms.vault.find_litter(60.0)
+    if litter:
+        size = sum(item.size for item in litter)
+        return Check("staging", "warning", f"{len(litter)} files ({size} bytes) left by killed processes", "adapterbank gc")
+    return Check("staging", "ok", "no files left by killed processes")
+
+
+def _garbage(rooms: Rooms) -> Check:
+    with rooms.catalog.reading() as tx:
+        waiting = objects.released(tx)
+    writable = os.access(rooms.root, os.W_OK)
+    if waiting:
+        return Check("garbage", "warning", f"{len(waiting)} released objects still on disk", "adapterbank gc")
+    return Check("garbage", "ok", "no released objects on disk" + ("" if writable else "; the bank is not writable here"))

@@ -1,0 +1,38 @@
+"""load: the factors of a version as a value, from its exact bytes or else from the form that stands for them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from adapterbank.catalog import levels
+from adapterbank.catalog.rows import Member, Version
+from adapterbank.errors import IntegrityError
+from adapterbank.lora.adapter import Adapter
+from adapterbank.peft_format.reader import read
+from adapterbank.ways.rooms import Rooms, weights_of
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Loaded:
+    """``form`` is None for the exact adapter, else the bounded form that ``adapter`` was decoded from."""
+
+    adapter: Adapter
+    form: Member | None = None
+
+
+@contextmanager
+def load(rooms: Rooms, version: Version) -> Iterator[Loaded]:
+    """The best there is of ``version``; exact tensors are views into the mapped object, valid inside the block."""
+    if version.level != "bounded":
+        with weights_of(rooms, version) as (config, mapped):
+            yield Loaded(read(config, mapped.buffer))
+        return
+    from adapterbank.ways.reconstruct import reconstruct_member
+
+    with rooms.catalog.reading() as tx:
+        member = levels.bounded_member(tx, version)
+    if member is None:
+        raise IntegrityError(f"{version.ref} is at level bounded but no form stands for it", hint="adapterbank verify")
+    yield Loaded(reconstruct_member(rooms, member), member)

@@ -1,0 +1,156 @@
+"""merge: a recipe over registered versions becomes a new version with lineage; replay and revert go back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from adapterbank.catalog import recipes, versions
+from adapterbank.catalog.rows import Recipe as RecipeRow
+from adapterbank.catalog.rows import Version
+from adapterbank.errors import IncompatibleError, NotFoundError, Problem, UsageError
+from adapterbank.lora.delta import delta_error
+from adapterbank.merge.engine import Merged, merge
+from adapterbank.merge.recipe import Recipe, environment
+from adapterbank.peft_format.check import inspect
+from adapterbank.peft_format.writer import encode
+from adapterbank.ways.export import export
+from adapterbank.ways.load import load
+from adapterbank.ways.register import Entry, Lineage, store
+from adapterbank.ways.results import MergedVersion, Replay, Reverted
+from adapterbank.ways.rooms import Rooms
+
+Progress = Callable[[int, int], None]
+LARGE_RESIDUAL = 0.1
+SAME = 3e-7  # relative ΔW difference of two float32 roundings of one merge
+
+
+def same_base_model(chosen: Sequence[Version]) -> str:
+    """The one base model of ``chosen``; IncompatibleError names them if there are several: equal shapes prove nothing."""
+    bases = {version.base_model: version.ref for version in chosen}
+    if len(bases) > 1:
+        told = ", ".join(f"{ref} on {base}" for base, ref in sorted(bases.items()))
+        raise IncompatibleError(
+            f"the adapters have different base models: {told}",
+            hint="if these name one model, say so: adapterbank model alias NAME OTHER_NAME",
+        )
+    return next(iter(bases))
+
+
+def plain_lora(chosen: Sequence[Version]) -> None:
+    """Raise IncompatibleError for versions whose update is not s·B·A alone (DoRA and other variants)."""
+    odd = [f"{version.ref} ({version.kind})" for version in chosen if version.kind != "lora"]
+    if odd:
+        raise IncompatibleError(f"not plain LoRA, so no linear combination of factors: {', '.join(odd)}")
+
+
+def merge_versions(
+    rooms: Rooms, entry: Entry, recipe: Recipe, chosen: Sequence[Version], progress: Progress | None = None
+) -> MergedVersion:
+    """Run ``recipe`` over ``chosen`` and register what comes out. A recipe again gives the same files: ``unchanged``."""
+    base_model = same_base_model(chosen)
+    plain_lora(chosen)
+    merged, forms = _run(rooms, recipe, chosen, progress)
+    config, weights = _encode(merged, base_model)
+    body = {"refs": [version.ref for version in chosen], "forms": forms, "recipe": recipe.to_json()}
+    inspection = inspect(config, weights)
+    entry = replace(entry, base_model=base_model)
+    with rooms.vault.stage() as staged:
+        staged.write(weights)
+        lineage = Lineage(recipe.method, body, merged.residual, environment(), chosen)
+        done = store(rooms, entry, config, staged, sha256(weights).hexdigest(), inspection, lineage)
+    report = {**merged.report, "modules": dict(merged.module_residuals)}
+    return MergedVersion(done.version, done.status, merged.residual, merged.rank, report, _warnings(merged, forms))
+
+
+def replay(rooms: Rooms, version: Version) -> Replay:
+    """Run the recipe of a merge again and compare: the same bits, equal within float32 rounding, or not."""
+    row = _recipe(rooms, version)
+    recipe, chosen = Recipe.from_json(row.body["recipe"]), _constituents(rooms, row)
+    merged, _ = _run(rooms, recipe, chosen, None)
+    config, weights = _encode(merged, version.base_model)
+    now = environment()
+    changed = {key: (row.environment.get(key), now.get(key)) for key in sorted({*row.environment, *now})}
+    changed = {key: pair for key, pair in changed.items() if pair[0] != pair[1]}
+    if inspect(config, weights).content == version.content:
+        return Replay(version.ref, "bits", 0.0, changed)
+    with load(rooms, version) as loaded:
+        difference = delta_error(loaded.adapter, merged.adapter).total
+    return Replay(version.ref, "within 3e-7" if difference <= SAME else "differs", difference, changed)
+
+
+def revert(rooms: Rooms, version: Version, directory: Path) -> Reverted:
+    """Write the constituents of a merge to ``directory/NAME@N``: exact where their bytes are kept, else marked as bounded."""
+    chosen = _constituents(rooms, _recipe(rooms, version))
+    return Reverted(version.ref, tuple(export(rooms, each, directory / each.ref, bounded=True) for each in chosen))
+
+
+def _run(
+    rooms: Rooms, recipe: Recipe, chosen: Sequence[Version], progress: Progress | None
+) -> tuple[Merged, dict[str, dict[str, Any]]]:
+    """The merge, and for each input that is kept only in a bounded form which one it was and its error."""
+    with ExitStack() as stack:
+        inputs = [stack.enter_context(load(rooms, version)) for version in chosen]
+        forms = {
+            version.ref: {"basis": source.form.basis, "object": source.form.object, "error": source.form.error}
+            for version, source in zip(chosen, inputs, strict=True)
+            if source.form is not None
+        }
+        merged = merge(
+            recipe.method,
+            [source.adapter for source in inputs],
+            [ingredient.weight for ingredient in recipe.inputs],
+            names=[ingredient.digest for ingredient in recipe.inputs],
+            rank=recipe.rank,
+            options=recipe.options,
+            seed=recipe.seed,
+            dtype=getattr(torch, recipe.dtype),
+            progress=progress,
+        )
+    return merged, forms
+
+
+def _encode(merged: Merged, base_model: str) -> tuple[bytes, bytes]:
+    dtype = next((factors.A.dtype for factors in merged.adapter.modules.values()), torch.float32)
+    files = encode(replace(merged.adapter, base_model=base_model), dtype=dtype)
+    return files["adapter_config.json"], files["adapter_model.safetensors"]
+
+
+def _warnings(merged: Merged, forms: Mapping[str, Mapping[str, Any]]) -> tuple[Problem, ...]:
+    found = [
+        Problem("bounded_input", f"{ref} is kept only in a bounded form, error {form['error']:.3g}", ref, "warning")
+        for ref, form in forms.items()
+    ]
+    if merged.residual > LARGE_RESIDUAL:
+        message = (
+            f"rank {merged.rank} leaves out {merged.residual:.3f} of the merged ΔW (relative): "
+            "give a larger --rank, or keep everything with the method cat"
+        )
+        found.append(Problem("large_residual", message, severity="warning"))
+    return tuple(found)
+
+
+def _recipe(rooms: Rooms, version: Version) -> RecipeRow:
+    with rooms.catalog.reading() as tx:
+        row = recipes.get(tx, version)
+    if row is None:
+        raise NotFoundError(f"{version.ref} is no merge: it was registered from files", hint=f"adapterbank show {version.ref}")
+    return row
+
+
+def _constituents(rooms: Rooms, row: RecipeRow) -> list[Version]:
+    with rooms.catalog.reading() as tx:
+        return [versions.get(tx, ref) for ref in row.body["refs"]]
+
+
+def recipe_for(method: str, chosen: Sequence[tuple[Version, float]], **settings: Any) -> Recipe:
+    """The recipe of ``method`` over versions with weights; ``settings`` are options, rank, seed and dtype."""
+    if not chosen:
+        raise UsageError("nothing to merge: give at least one REF=WEIGHT")
+    return Recipe.of(method, [(version.content, weight) for version, weight in chosen], **settings)

@@ -1,0 +1,182 @@
+"""register: a PEFT directory becomes an immutable version. Bytes first, row second; refused input leaves no trace."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection
+
+from adapterbank.catalog import aliases, labels, recipes, versions
+from adapterbank.catalog.rows import NewVersion, Version
+from adapterbank.errors import AdapterBankError, ConflictError, Problem, RefusedInputError
+from adapterbank.peft_format.check import Inspection, inspect
+from adapterbank.peft_format.source import open_directory
+from adapterbank.refs import check_alias, check_name
+from adapterbank.vault.staging import Staged
+from adapterbank.ways.results import Outcome, Registered
+from adapterbank.ways.rooms import Rooms
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What the caller says about an adapter; ``force`` registers equal content in other bytes as a version of its own."""
+
+    name: str
+    base_model: str | None = None
+    alias: str | None = None
+    parent: str | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    note: str | None = None
+    force: bool = False
+
+    def __post_init__(self) -> None:
+        check_name(self.name)
+        if self.alias is not None:
+            check_alias(self.alias)
+
+
+@dataclass(frozen=True, slots=True)
+class Common:
+    """What the caller says about all adapters of a bulk registration."""
+
+    base_model: str | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    note: str | None = None
+    force: bool = False
+
+    def entry(self, name: str) -> Entry:
+        """The entry of one of them. Raises UsageError for a bad name."""
+        return Entry(name, self.base_model, None, None, self.tags, self.metrics, self.note, self.force)
+
+
+@dataclass(frozen=True, slots=True)
+class Lineage:
+    """Where a merge comes from: the row of its recipe, and the versions it needs for ``revert``."""
+
+    method: str
+    body: Mapping[str, Any]
+    residual: float
+    environment: Mapping[str, str]
+    constituents: Sequence[Version]
+
+
+def files_digest(config: str, weights: str) -> str:
+    """The digest of a version's exact bytes, from the SHA-256 of its two files."""
+    return sha256(f"adapter_config.json:{config}\nadapter_model.safetensors:{weights}\n".encode()).hexdigest()
+
+
+def register(rooms: Rooms, directory: Path, entry: Entry) -> Registered:
+    """Register ``directory``; the same files again give the same version, status ``unchanged``.
+
+    Raises RefusedInputError with every problem, ConflictError for equal content in other bytes, StorageError.
+    """
+    with open_directory(directory) as source, rooms.vault.stage() as staged:
+        staged.copy_from(source.weights, source.weights_size)
+        inspection, weights = _inspect(source.config, staged)
+        done = store(rooms, entry, source.config, staged, weights, inspection)
+    return Registered(done.version, done.status, inspection.problems, source.not_kept)
+
+
+def store(
+    rooms: Rooms,
+    entry: Entry,
+    config: bytes,
+    staged: Staged,
+    weights: str,
+    inspection: Inspection,
+    lineage: Lineage | None = None,
+) -> Registered:
+    """Keep inspected bytes and add their row, and with ``lineage`` the recipe: the tail of ``register``, shared with merges."""
+    config_digest = sha256(config).hexdigest()
+    files = files_digest(config_digest, weights)
+    with rooms.vault.holding():
+        with rooms.catalog.reading() as tx:
+            known = versions.find_by_files(tx, files, entry.name)
+        if known is None:
+            rooms.vault.put_bytes(config)
+            rooms.vault.keep(staged, weights)
+        with rooms.catalog.writing() as tx:
+            known = versions.find_by_files(tx, files, entry.name)
+            status = "registered" if known is None else "unchanged"
+            sizes = (len(config), staged.size)
+            version = known or _add(tx, entry, inspection, (config_digest, weights, files), sizes, lineage)
+            version = _label(tx, version, entry, known is not None)
+    return Registered(version, status)
+
+
+def register_many(rooms: Rooms, items: Iterable[tuple[Path, str]], common: Common) -> Iterator[Outcome]:
+    """Register one (directory, name) after another, one transaction each; a refused one does not stop the others.
+
+    Running it again over the same directories goes on where it stopped: what is there already is ``unchanged``.
+    """
+    for path, name in items:
+        try:
+            done = register(rooms, path, common.entry(name))
+        except AdapterBankError as error:
+            yield Outcome(str(path), name, "refused", code=error.code, message=error.message)
+        else:
+            yield Outcome(str(path), name, done.status, ref=done.version.ref)
+
+
+def _inspect(config: bytes, staged: Staged) -> tuple[Inspection, str]:
+    """Inspect and hash the staged copy side by side: what is judged is what will be kept, whoever changes the source."""
+    with ThreadPoolExecutor(1) as pool, staged.view() as mapped:
+        digest = pool.submit(staged.digest)
+        return inspect(config, mapped.buffer), digest.result()
+
+
+def _add(
+    tx: Connection,
+    entry: Entry,
+    inspection: Inspection,
+    digests: tuple[str, str, str],
+    sizes: tuple[int, int],
+    lineage: Lineage | None,
+) -> Version:
+    facts = inspection.facts
+    base_model = entry.base_model or facts.base_model
+    if not base_model:
+        problem = Problem("base_model_missing", "base_model_name_or_path is empty", "adapter_config.json")
+        message = f"{entry.name}: the configuration names no base model"
+        raise RefusedInputError(message, [problem], hint="say which with --base-model ID")
+    twin = versions.find_by_content(tx, inspection.content, entry.name)
+    if twin is not None and not entry.force:
+        raise ConflictError(
+            f"{twin.ref} has the same tensors and effective configuration in other bytes; nothing was registered",
+            hint="use that version, or register these bytes as a version of their own with --force",
+        )
+    config, weights, files = digests
+    version = versions.add(
+        tx,
+        NewVersion(
+            name=entry.name, base_model=base_model, files=files, content=inspection.content,
+            config=config, weights=weights, config_size=sizes[0], weights_size=sizes[1],
+            kind=facts.kind, dtype=facts.dtype, rank=facts.rank, alpha=facts.alpha, rslora=facts.rslora,
+            target_modules=facts.target_modules, modules=facts.modules, parameters=facts.parameters,
+            parent=entry.parent, note=entry.note, tags=entry.tags, metrics=entry.metrics, carried=facts.carried,
+            method=lineage.method if lineage else None,
+        ),
+    )  # fmt: skip
+    if lineage is not None:
+        recipes.add(
+            tx, version, method=lineage.method, body=lineage.body, residual=lineage.residual,
+            environment=lineage.environment, constituents=lineage.constituents,
+        )  # fmt: skip
+    return version
+
+
+def _label(tx: Connection, version: Version, entry: Entry, known: bool) -> Version:
+    """Labels given with a version that was there already are added to it; an alias moves in either case."""
+    if known and (entry.tags or entry.metrics or entry.note is not None):
+        version = labels.label(tx, version, tags=entry.tags, metrics=entry.metrics, note=entry.note)
+    if entry.alias is not None:
+        aliases.set_alias(tx, version.name, entry.alias, version.number)
+        version = versions.get(tx, version.ref)
+    return version

@@ -1,0 +1,177 @@
+"""What the ways return: frozen values, each field a key of the command line's JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from adapterbank.catalog.rows import AliasEvent, Basis, Member, Version
+from adapterbank.errors import Problem
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """``status`` is ``registered`` or ``unchanged``; ``not_kept`` names files of the directory that are not stored."""
+
+    version: Version
+    status: str
+    warnings: tuple[Problem, ...] = ()
+    not_kept: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One directory of a bulk registration: ``registered``, ``unchanged`` or ``refused`` with the error's code."""
+
+    path: str
+    name: str
+    status: str
+    ref: str | None = None
+    code: str | None = None
+    message: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """All versions of a name, oldest first, and every move of its aliases."""
+
+    name: str
+    versions: tuple[Version, ...]
+    events: tuple[AliasEvent, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """A written PEFT directory: ``exact`` bytes as registered, or an approximation with its relative ΔW ``error``."""
+
+    version: Version
+    path: str
+    exact: bool
+    error: float | None
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One size a basis could have: bytes of all its objects, ``ratio`` to the originals, errors relative in ΔW."""
+
+    components: int
+    bytes: int
+    ratio: float
+    error_mean: float
+    error_worst: float
+    energy: float
+
+
+@dataclass(frozen=True, slots=True)
+class Rebuilt:
+    """A basis before and after a rebuild; ``removed`` says whether the old version could go."""
+
+    before: Basis
+    after: Basis
+    before_members: tuple[Member, ...]
+    after_members: tuple[Member, ...]
+    removed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Removal:
+    """What was removed (or would be): references, and the objects and bytes that this released."""
+
+    refs: tuple[str, ...]
+    objects: int
+    bytes: int
+    dry_run: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A reconstruction written as a PEFT directory, and the measured (or bounded) error of the form it came from."""
+
+    ref: str
+    basis: str
+    path: str
+    error: float
+    error_kind: str
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class MergedVersion:
+    """A merge, registered: ``residual`` is ‖M − M_k‖/‖M‖ of the cut to ``rank``; ``report`` is the method's own."""
+
+    version: Version
+    status: str
+    residual: float
+    rank: int
+    report: Mapping[str, Any] = field(default_factory=dict)
+    warnings: tuple[Problem, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """``outcome``: ``bits``, ``within 3e-7`` or ``differs``; ``difference`` relative in ΔW; ``changed`` environment."""
+
+    ref: str
+    outcome: str
+    difference: float
+    changed: Mapping[str, tuple[str | None, str | None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Reverted:
+    """The constituents of a merge, written beside each other."""
+
+    ref: str
+    constituents: tuple[Exported, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Compaction:
+    """Versions whose exact bytes were (or would be) dropped, and the form that stands for each now."""
+
+    refs: tuple[str, ...]
+    bytes_freed: int
+    forms: Mapping[str, Member]
+    merges_bounded: tuple[str, ...]
+    dry_run: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Garbage:
+    """Objects nothing refers to (digest, bytes) and litter of killed processes, collected or only listed."""
+
+    objects: tuple[tuple[str, int], ...]
+    staging: int
+    bytes: int
+    dry_run: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """How much was checked, and every finding."""
+
+    objects: int
+    rows: int
+    bytes: int
+    problems: tuple[Problem, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One finding of ``doctor``; ``status`` is ``ok``, ``warning`` or ``error``."""
+
+    name: str
+    status: str
+    message: str
+    hint: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Upgraded:
+    """Schema revisions before and after, and the backup made in between (none if nothing was to be done)."""
+
+    before: str | None
+    after: str
+    backup: str | None
