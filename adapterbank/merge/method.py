@@ -15,7 +15,7 @@ LAWS: Mapping[str, str] = {
     "itself": "one adapter with weight 1 gives itself",
     "copies": "copies of an adapter, each with weight 1, give that adapter",
     "order": "the order of the inputs changes no bit",
-    "zero_weight": "an adapter with weight 0 changes nothing",
+    "zero_weight": "an adapter with weight 0, of the same modules and ranks, changes nothing",
     "gauge": "re-gauged inputs (B·G, G⁻¹·A) give the same ΔW",
 }
 

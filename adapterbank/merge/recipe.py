@@ -12,9 +12,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from adapterbank.errors import IntegrityError
+from adapterbank.errors import IntegrityError, UsageError
 from adapterbank.merge.options import parse_options
 from adapterbank.merge.registry import find
+
+DTYPES = ("float32", "float16", "bfloat16", "float64")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,8 @@ class Recipe:
     ) -> Recipe:
         """The recipe for (digest, weight) pairs, defaults filled in. Raises UsageError like :func:`merge`."""
         values = parse_options(method, find(method).options, options or {})
+        if dtype not in DTYPES:
+            raise UsageError(f"dtype: got {dtype!r}, expected one of {', '.join(DTYPES)}")
         return cls(method, tuple(Ingredient(digest, float(weight)) for digest, weight in weights), values, rank, seed, dtype)
 
     def to_json(self) -> str:

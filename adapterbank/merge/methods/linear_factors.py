@@ -51,7 +51,7 @@ METHOD = Method(
     kind="factors",
     summary="the factors averaged apart: a control with cross terms",
     formula="M = (Σ w·s·B / Σ w)(Σ w·A / Σ w)",
-    source="arXiv 2510.14163, §3 (separate merging)",
+    source='arXiv 2510.14163 ("separate merging")',
     laws={"itself": {}, "copies": {}, "order": {}, "zero_weight": {}},
     keeps_rank=True,
 )
