@@ -1,0 +1,1 @@
+"""Pictures for people: pure functions from the documents of ``--json`` to rich renderables."""

@@ -1,0 +1,174 @@
+"""Bases: build, inspect, extend, rebuild, remove."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from adapterbank.cli.command import command, group
+from adapterbank.cli.documents import document
+from adapterbank.cli.documents.bases import (
+    AddedDocument,
+    BasesDocument,
+    BasisDocument,
+    BasisShowDocument,
+    OptionsDocument,
+    RebuiltDocument,
+)
+from adapterbank.cli.documents.upkeep import RemovalDocument
+from adapterbank.cli.options import DTYPES, Selection, dry_run, force, references
+from adapterbank.cli.output import emit
+from adapterbank.cli.progress import progress
+from adapterbank.cli.session import Session, pass_session
+from adapterbank.cli.values import BasisRef
+from adapterbank.errors import UsageError
+from adapterbank.report import bases as pictures
+from adapterbank.report import upkeep as upkeep_pictures
+
+GAUGES = ("given", "svd", "procrustes")
+_SIZES = ("components", "energy", "max_error", "budget")
+_basis = click.argument("basis", metavar="BASIS", type=BasisRef())
+
+
+@group(
+    "basis",
+    examples=(
+        "adapterbank basis build b1 sql@1 math@2",
+        "adapterbank basis build b1 --where 'rank=16' --max-error 0.5 --gauge svd",
+        "adapterbank basis show b1",
+    ),
+)
+def basis_command() -> None:
+    """Build, inspect and change RMM bases (arXiv 2510.14163).
+
+    BASIS is a name (its newest version) or name@2.
+    """
+
+
+@command(
+    "build",
+    examples=(
+        "adapterbank basis build b1 sql@1 math@2",
+        "adapterbank basis build b1 sql@1 math@2 law --components 2",
+        "adapterbank basis build b1 @refs.txt --max-error 0.5 --gauge svd --store-dtype bfloat16",
+    ),
+    prints=(BasisDocument, OptionsDocument),
+)
+@_basis
+@references()
+@click.option("--components", type=click.IntRange(min=1), metavar="P", help="So many components: the published method.")
+@click.option("--energy", type=click.FloatRange(0, 1, min_open=True), metavar="E", help="The least P that keeps this share.")
+@click.option(
+    "--max-error", type=click.FloatRange(min=0), metavar="E", help="The least P at which no member's error is larger."
+)
+@click.option(
+    "--budget", type=click.FloatRange(0, min_open=True), metavar="F", help="The largest P within this share of the bytes."
+)
+@click.option("--gauge", type=click.Choice(GAUGES), default="given", show_default=True, help="Coordinates before the fit.")
+@click.option("--store-dtype", "dtype", type=click.Choice(DTYPES), default="float32", show_default=True, help="As stored.")
+@force("Build even if the basis is larger than its originals.")
+@pass_session
+def build_command(
+    session: Session, basis: str, selection: Selection, gauge: str, dtype: str, force: bool, **sizes: Any
+) -> None:
+    """Build a basis from adapters of one base model, and store each of them in it.
+
+    Without a size it prints the sizes that are possible, with their bytes and errors, and exits with 2. Errors are
+    relative in ΔW and measured from what was stored.
+    """
+    given = {key: value for key, value in sizes.items() if value is not None}
+    bank = session.open()
+    refs = selection.of(bank)
+    if not given:
+        with progress(session, "measure") as step:
+            options = bank.basis_options(refs, gauge=gauge, dtype=dtype, progress=step)
+        emit(session, document(OptionsDocument, {"options": options}), pictures.options)
+        raise UsageError("no size given", hint=session.again("--components 3"))
+    if len(given) > 1:
+        raise UsageError(f"expected one of {_flags(_SIZES)}, got {_flags(given)}")
+    with progress(session, "fit") as step:
+        built = bank.build_basis(basis, refs, gauge=gauge, dtype=dtype, force=force, progress=step, **given)
+    emit(session, document(BasisDocument, built), lambda row: pictures.bases({"bases": [row]}))
+
+
+def _flags(keys: Any) -> str:
+    return ", ".join(f"--{key.replace('_', '-')}" for key in keys)
+
+
+@command("list", examples=("adapterbank basis list", "adapterbank basis list b1 --json"), prints=(BasesDocument,))
+@click.argument("name", metavar="[NAME]", required=False, type=BasisRef())
+@pass_session
+def list_command(session: Session, name: str | None) -> None:
+    """List bases, all or the versions of one name."""
+    emit(session, document(BasesDocument, {"bases": session.open(readonly=True).bases(name)}), pictures.bases)
+
+
+@command("show", examples=("adapterbank basis show b1", "adapterbank basis show b1@2 --modules"), prints=(BasisShowDocument,))
+@_basis
+@click.option("--modules", is_flag=True, help="Also the error of every module.")
+@pass_session
+def show_command(session: Session, basis: str, modules: bool) -> None:
+    """Show a basis, its members and their errors."""
+    bank = session.open(readonly=True)
+    found = document(BasisShowDocument, bank.basis(basis), forms=bank.members(basis))
+    emit(session, found, pictures.basis_modules if modules else pictures.basis)
+
+
+@command(
+    "add",
+    examples=("adapterbank basis add b1 law@1", "adapterbank basis add b1 --where 'tag.team=data'"),
+    prints=(AddedDocument,),
+)
+@_basis
+@references()
+@force("Add a member even if its error is above the basis's bound; the error is recorded.")
+@pass_session
+def add_command(session: Session, basis: str, selection: Selection, force: bool) -> None:
+    """Project adapters on a frozen basis and store them in it."""
+    bank = session.open()
+    added = [bank.add_to_basis(basis, ref, force=force) for ref in selection.of(bank)]
+    emit(session, document(AddedDocument, {"forms": added}), pictures.forms)
+
+
+@command(
+    "rebuild",
+    examples=("adapterbank basis rebuild b1", "adapterbank basis rebuild b1 sql@2 math@2 law@1 --components 3"),
+    prints=(RebuiltDocument,),
+)
+@_basis
+@references("[REF]...")
+@click.option("--components", type=click.IntRange(min=1), metavar="P", help="Default: as many as now.")
+@click.option(
+    "--accept-generation-loss", is_flag=True, help="Also from members whose exact bytes are gone; errors are bounds then."
+)
+@force("Rebuild even if the basis gets larger than its originals.")
+@pass_session
+def rebuild_command(session: Session, basis: str, selection: Selection, **options: Any) -> None:
+    """Build the next version of a basis from its members, or from the versions named.
+
+    The old version stays while anything needs it.
+    """
+    bank = session.open()
+    refs = selection.of(bank) if selection else None
+    with progress(session, "fit") as step:
+        rebuilt = bank.rebuild_basis(basis, refs=refs, progress=step, **options)
+    shown = document(RebuiltDocument, rebuilt, before_forms=rebuilt.before_members, after_forms=rebuilt.after_members)
+    emit(session, shown, pictures.rebuilt)
+
+
+@command(
+    "remove",
+    examples=("adapterbank basis remove b1@1 --dry-run", "adapterbank basis remove b1@1"),
+    prints=(RemovalDocument,),
+)
+@_basis
+@dry_run
+@pass_session
+def remove_command(session: Session, basis: str, dry_run: bool) -> None:
+    """Remove a basis and its stored forms, unless something needs them."""
+    emit(session, document(RemovalDocument, session.open().remove_basis(basis, dry_run=dry_run)), upkeep_pictures.removal)
+
+
+for _command in (build_command, list_command, show_command, add_command, rebuild_command, remove_command):
+    basis_command.add_command(_command)

@@ -1,0 +1,75 @@
+"""Options that several commands share, each one decorator."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from adapterbank.cli.values import VersionRef, expand, weighted
+
+if TYPE_CHECKING:
+    from adapterbank.bank import Bank
+
+DTYPES = ("float32", "float16", "bfloat16")
+Decorated = Callable[..., Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What ``REF…``, ``@FILE`` and ``--where`` say together."""
+
+    refs: tuple[str, ...]
+    where: str | None
+
+    def __bool__(self) -> bool:
+        return bool(self.refs) or self.where is not None
+
+    def of(self, bank: Bank) -> list[str]:
+        """The versions selected, each once; UsageError if there is none."""
+        return [version.ref for version in bank.select(self.refs, self.where)]
+
+    def weights(self, bank: Bank) -> dict[str, float]:
+        """The same where each reference may have ``=WEIGHT``; what ``--where`` adds has weight 1."""
+        added = bank.select((), self.where) if self.where is not None else []
+        return weighted([*self.refs, *(version.ref for version in added)])
+
+
+def references(metavar: str = "REF...") -> Callable[[Decorated], Decorated]:
+    """Arguments ``REF…`` with ``@FILE`` and ``--where``; the command gets one ``selection``."""
+
+    def decorate(function: Decorated) -> Decorated:
+        @functools.wraps(function)
+        def with_selection(*args: Any, refs: tuple[str, ...], where: str | None, **kwargs: Any) -> Any:
+            return function(*args, selection=Selection(expand(refs), where), **kwargs)
+
+        help_ = "Also the versions that this selects, such as 'rank=16 and base~llama'."
+        option = click.option("--where", metavar="EXPR", help=help_)
+        return click.argument("refs", metavar=metavar, nargs=-1, type=VersionRef())(option(with_selection))
+
+    return decorate
+
+
+def reference(function: Decorated) -> Decorated:
+    """One argument ``REF``."""
+    return click.argument("ref", metavar="REF", type=VersionRef())(function)
+
+
+def listing(function: Decorated) -> Decorated:
+    """``--limit`` and ``--sort``."""
+    sort = click.option("--sort", metavar="KEY", help="Sort by a key of the listing; -KEY turns it round.")
+    limit = click.option("--limit", type=click.IntRange(min=1), metavar="N", help="At most N rows.")
+    return limit(sort(function))
+
+
+def dry_run(function: Decorated) -> Decorated:
+    """``--dry-run``."""
+    return click.option("--dry-run", is_flag=True, help="Only print what would be done.")(function)
+
+
+def force(what: str) -> Callable[[Decorated], Decorated]:
+    """``--force``, whose help says what it forces."""
+    return click.option("--force", is_flag=True, help=what)

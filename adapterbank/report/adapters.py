@@ -1,0 +1,131 @@
+"""Pictures of versions, their names and their history."""
+
+from __future__ import annotations
+
+from rich.console import Group, RenderableType
+
+from adapterbank.report.grid import Column, Row, facts, grid, line, titled
+from adapterbank.report.words import error, pairs, safe, several, short, size, when
+
+_REF = Column("ref", "ref", style="cyan")
+_VERSIONS = (
+    _REF,
+    Column("aliases", "aliases", several, style="green"),
+    Column("base model", "base_model"),
+    Column("rank", "rank", right=True),
+    Column("modules", "modules", right=True),
+    Column("size", "bytes", size, right=True),
+    Column("level", "level"),
+    Column("tags", "tags", pairs),
+    Column("metrics", "metrics", pairs),
+    Column("created", "created", when),
+)
+_FACTS = (
+    *_VERSIONS[:3],
+    Column("kind", "kind"),
+    Column("dtype", "dtype"),
+    Column("rank", "rank"),
+    Column("alpha", "alpha"),
+    Column("rsLoRA", "rslora", lambda value: "yes" if value else ""),
+    Column("targets", "target_modules", several),
+    Column("modules", "modules"),
+    Column("parameters", "parameters", lambda count: f"{count:,}"),
+    Column("size", "bytes", size),
+    Column("level", "level"),
+    Column("carried", "carried", several),
+    Column("parent", "parent"),
+    Column("method", "method"),
+    Column("tags", "tags", pairs),
+    Column("metrics", "metrics", pairs),
+    Column("note", "note"),
+    Column("created", "created", when),
+    Column("id", "id"),
+    Column("files", "files", short),
+    Column("content", "content", short),
+)
+FORMS = (
+    Column("version", "version", style="cyan"),
+    Column("basis", "basis", style="cyan"),
+    Column("size", "bytes", size, right=True),
+    Column("error", "error", error, right=True),
+    Column("kind", "error_kind"),
+)
+_DEPENDENTS = (Column("dependent", "dependent", style="cyan"), Column("why", "kind"), Column("needs", "needed"))
+_EVENTS = (
+    Column("alias", "alias", style="green"),
+    Column("from", "old", right=True),
+    Column("to", "new", right=True),
+    Column("when", "created", when),
+)
+_OUTCOMES = (
+    Column("path", "path"),
+    Column("name", "name"),
+    Column("status", "status"),
+    Column("ref", "ref", style="cyan"),
+    Column("code", "code", style="red"),
+    Column("message", "message"),
+)
+
+
+def versions(document: Row) -> RenderableType:
+    """A row per version."""
+    return grid(_VERSIONS, document["versions"], "no versions")
+
+
+def version(document: Row) -> RenderableType:
+    """One version: facts, recipe, stored forms, dependents."""
+    parts: list[RenderableType] = [facts(_FACTS, document)]
+    if document["recipe"] is not None:
+        parts += titled("Recipe", recipe(document["recipe"]))
+    if document["forms"]:
+        parts += titled("Stored forms", grid(FORMS, document["forms"], ""))
+    if document["dependents"]:
+        parts += titled("Needed by", grid(_DEPENDENTS, document["dependents"], ""))
+    return Group(*parts)
+
+
+def recipe(document: Row) -> RenderableType:
+    """How a merge was made."""
+    body = {**document["body"], "method": document["method"], "residual": error(document["residual"])}
+    columns = [
+        Column(key, key, lambda value: pairs(value) if isinstance(value, dict) else _text(value)) for key in sorted(body)
+    ]
+    return facts(columns, body)
+
+
+def _text(value: object) -> str:
+    return several([_text(item) for item in value]) if isinstance(value, list) else safe(value)
+
+
+def label(document: Row) -> RenderableType:
+    """The labels of a version."""
+    keys = ("ref", "tags", "metrics", "note")
+    return facts([column for column in _FACTS if column.key in keys], document)
+
+
+def registered(document: Row) -> RenderableType:
+    """One directory registered."""
+    return line(f"{document['ref']}  {document['status']}  {short(document['version']['files'])}")
+
+
+def outcomes(document: Row) -> RenderableType:
+    """A bulk registration: what was refused and why, then the counts."""
+    counts = line("  ".join(f"{key}: {document[key]}" for key in ("registered", "unchanged", "refused")), "bold")
+    return Group(grid(_OUTCOMES, document["outcomes"], "no adapters"), counts)
+
+
+def history(document: Row) -> RenderableType:
+    """All versions of a name, then its aliases' moves."""
+    moves = titled("Aliases", grid(_EVENTS, document["events"], "")) if document["events"] else []
+    return Group(versions(document), *moves)
+
+
+def event(document: Row) -> RenderableType:
+    """One move of an alias."""
+    return grid(_EVENTS, [document], "")
+
+
+def exported(document: Row) -> RenderableType:
+    """A directory written."""
+    said = "exact" if document["exact"] else f"approximation, error {error(document['error'])}"
+    return line(f"{document['ref']} -> {document['path']}  {size(document['bytes'])}, {said}")

@@ -1,0 +1,88 @@
+"""Pictures of bases, their members and their sizes."""
+
+from __future__ import annotations
+
+from rich.console import Group, RenderableType
+
+from adapterbank.report.adapters import FORMS
+from adapterbank.report.grid import Column, Row, facts, grid, line, titled
+from adapterbank.report.words import error, share, short, size, when
+
+_BASES = (
+    Column("basis", "ref", style="cyan"),
+    Column("base model", "base_model"),
+    Column("members", "members", right=True),
+    Column("p", "components", right=True),
+    Column("gauge", "gauge"),
+    Column("dtype", "dtype"),
+    Column("size", "bytes", size, right=True),
+    Column("mean error", "error_mean", error, right=True),
+    Column("worst error", "error_worst", error, right=True),
+    Column("error is", "error_kind"),
+    Column("created", "created", when),
+)
+_OPTIONS = (
+    Column("p", "components", right=True),
+    Column("size", "bytes", size, right=True),
+    Column("of originals", "ratio", share, right=True),
+    Column("energy", "energy", share, right=True),
+    Column("mean error", "error_mean", error, right=True),
+    Column("worst error", "error_worst", error, right=True),
+)
+_MODULES = (Column("module", "module"), Column("error", "error", error, right=True))
+
+
+def bases(document: Row) -> RenderableType:
+    """A row per basis."""
+    return grid(_BASES, document["bases"], "no bases")
+
+
+def basis(document: Row) -> RenderableType:
+    """One basis and its members."""
+    facts_ = facts((*_BASES, Column("codec", "codec"), Column("object", "object", short)), document)
+    return Group(facts_, *titled("Members", forms(document)))
+
+
+def basis_modules(document: Row) -> RenderableType:
+    """One basis and, for each member, the error of every module."""
+    parts: list[RenderableType] = [basis(document)]
+    for form in document["forms"]:
+        rows = [{"module": name, "error": value} for name, value in form["module_errors"].items()]
+        rows += [{"module": f"{name} (absent)", "error": None} for name in form["absent"]]
+        parts += titled(form["version"], grid(_MODULES, rows, "no modules"))
+    return Group(*parts)
+
+
+def forms(document: Row) -> RenderableType:
+    """A row per stored form."""
+    return grid(FORMS, document["forms"], "no members")
+
+
+def options(document: Row) -> RenderableType:
+    """A row per size that a basis could have."""
+    return grid(_OPTIONS, document["options"], "no sizes")
+
+
+def rebuilt(document: Row) -> RenderableType:
+    """A basis before and after, and every member's error in both."""
+    old = {form["version"]: form["error"] for form in document["before_forms"]}
+    rows = [{**form, "before": old.get(form["version"])} for form in document["after_forms"]]
+    columns = (FORMS[0], Column("before", "before", error, right=True), Column("after", "error", error, right=True), FORMS[4])
+    kept = "removed" if document["removed"] else "kept"
+    both = grid(_BASES, [document["before"], document["after"]], "")
+    return Group(both, line(f"{document['before']['ref']}: {kept}"), *titled("Members", grid(columns, rows, "")))
+
+
+def written(document: Row) -> RenderableType:
+    """A reconstruction written."""
+    stated = f"error {error(document['error'])} ({document['error_kind']})"
+    return line(f"{document['ref']} from {document['basis']} -> {document['path']}  {size(document['bytes'])}, {stated}")
+
+
+def compaction(document: Row) -> RenderableType:
+    """Exact bytes dropped, or to be dropped, and what stands for them."""
+    verb = "would drop" if document["dry_run"] else "dropped"
+    parts: list[RenderableType] = [grid(FORMS, document["forms"].values(), "no forms")]
+    parts += [line(f"revert of {ref} becomes bounded", "yellow") for ref in document["merges_bounded"]]
+    said = f"{verb} the exact bytes of {len(document['refs'])} version(s), {size(document['bytes_freed'])}"
+    return Group(*parts, line(said, "bold"))

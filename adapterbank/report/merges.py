@@ -1,0 +1,45 @@
+"""Pictures of merges and methods."""
+
+from __future__ import annotations
+
+from rich.console import Group, RenderableType
+
+from adapterbank.report.adapters import exported
+from adapterbank.report.grid import Column, Row, facts, grid, line, titled
+from adapterbank.report.words import error, pairs, safe, size
+
+_METHODS = (
+    Column("method", "name", style="cyan"),
+    Column("what it does", "summary"),
+    Column("options", "options", lambda options: pairs({option["name"]: option["default"] for option in options})),
+    Column("formula", "formula"),
+    Column("source", "source"),
+)
+
+
+def merged(document: Row) -> RenderableType:
+    """A merge, registered."""
+    version = document["version"]
+    head = f"{document['ref']}  {document['status']}  rank {document['rank']}, {size(version['bytes'])}"
+    parts: list[RenderableType] = [line(f"{head}, residual {error(document['residual'])}")]
+    if document["report"]:
+        parts.append(facts([Column(key, key, safe) for key in document["report"]], document["report"]))
+    return Group(*parts)
+
+
+def methods(document: Row) -> RenderableType:
+    """A row per merge method."""
+    return grid(_METHODS, document["methods"], "no methods")
+
+
+def replay(document: Row) -> RenderableType:
+    """A merge done again."""
+    head = line(f"{document['ref']}: {document['outcome']} (difference {error(document['difference'])})")
+    rows = [{"what": key, "was": values[0], "is": values[1]} for key, values in document["changed"].items()]
+    columns = (Column("what", "what"), Column("was", "was"), Column("is", "is"))
+    return Group(head, *(titled("Changed", grid(columns, rows, "")) if rows else []))
+
+
+def reverted(document: Row) -> RenderableType:
+    """The constituents written, one line each."""
+    return Group(*(exported(constituent) for constituent in document["constituents"]))
