@@ -6,7 +6,9 @@ Everything is read from installed files; nothing is fetched.
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Sequence
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,14 +42,13 @@ class Encoder:
         folder = model_folder()
         os.environ.setdefault("HF_HUB_OFFLINE", "1")
         from tokenizers import Tokenizer
-        from transformers import BertModel
-        from transformers.utils import logging
 
-        logging.disable_progress_bar()
+        transformers: Any = import_module("transformers")
+        transformers.utils.logging.disable_progress_bar()
         self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(MAX_TOKENS)
-        self._base = BertModel.from_pretrained(folder, local_files_only=True).float().eval()
+        self._base: Any = transformers.BertModel.from_pretrained(folder, local_files_only=True).float().eval()
 
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of each text, at most 64, without padding."""
@@ -73,7 +74,9 @@ class Encoder:
     def _adapted(self, adapter: Path) -> Any:
         from peft import PeftModel
 
-        return PeftModel.from_pretrained(self._base, str(adapter)).eval()
+        with warnings.catch_warnings():  # peft 0.21 asks transformers 5 for an attribute that it has renamed
+            warnings.simplefilter("ignore", FutureWarning)
+            return PeftModel.from_pretrained(self._base, str(adapter)).eval()
 
 
 def _pooled(model: Any, batch: Sequence[list[int]]) -> Tensor:
@@ -87,4 +90,5 @@ def _pooled(model: Any, batch: Sequence[list[int]]) -> Tensor:
         mask[row, : len(tokens)] = 1
     hidden = model(input_ids=ids, attention_mask=mask).last_hidden_state
     weights = mask.unsqueeze(-1).to(hidden.dtype)
-    return (hidden * weights).sum(1) / weights.sum(1)
+    pooled: Tensor = (hidden * weights).sum(1) / weights.sum(1)
+    return pooled

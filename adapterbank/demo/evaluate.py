@@ -105,8 +105,11 @@ class Evaluator:
         """Predicted classes ``[sentences]`` by skill, with the adapter of a PEFT directory or without one."""
         chosen = list(skills)
         features = self._encoder.features([ids for skill in chosen for ids in self._tokens[skill]], adapter)
-        parts = features.split([len(self._tokens[skill]) for skill in chosen])
-        return {skill: self._heads[skill].predict(part) for skill, part in zip(chosen, parts, strict=True)}
+        predictions, start = {}, 0
+        for skill in chosen:
+            stop = start + len(self._tokens[skill])
+            predictions[skill], start = self._heads[skill].predict(features[start:stop]), stop
+        return predictions
 
     def accuracy(self, skill: str, predictions: Tensor) -> float:
         """The share of the skill's sentences that were given their own class."""
