@@ -16,8 +16,8 @@ class Facts:
     type, or ``"mixed"``; ``rank`` the largest rank of a module and ``alpha`` the configured ``lora_alpha``;
     ``target_modules`` the sorted last parts of the module names; ``parameters`` counts LoRA parameters only; ``carried`` are
     the keys of the tensors that travel verbatim. ``basis_ready`` is False when the update is not s·B·A alone, and
-    ``basis_reason`` then says why. ``naming`` names the table by which module names were translated (``names.py``; ``"current"``: none); ``cases`` are the
-    codes of ``docs/formats.md`` that apply.
+    ``basis_reason`` then says why. ``naming`` names the table by which module names were translated (``names.py``;
+    ``"current"``: none); ``cases`` are the codes of ``docs/formats.md`` that apply.
     """
 
     kind: str

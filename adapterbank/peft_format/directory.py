@@ -1,0 +1,67 @@
+"""Write a directory all or nothing."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from adapterbank.errors import ConflictError, StorageError
+
+
+def write_directory(dest: Path, files: Mapping[str, bytes]) -> None:
+    """Write ``files`` (contents by plain name) as the directory ``dest``: beside it first, synced, then renamed.
+
+    ConflictError if ``dest`` exists and is not an empty directory; StorageError if the disk is full or fails, and then
+    nothing is left behind.
+    """
+    dest = Path(dest)
+    if dest.is_symlink() or (dest.exists() and not (dest.is_dir() and not any(dest.iterdir()))):
+        raise _occupied(dest)
+    try:
+        dest.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{dest.name}.", suffix=".partial", dir=dest.parent))
+    except OSError as reason:
+        raise StorageError(f"{dest} cannot be written: {reason.strerror}") from None
+    try:
+        for name, data in files.items():
+            _write(temporary / name, data)
+        temporary.chmod(0o777 & ~_umask())
+        _sync(temporary)
+        temporary.rename(dest)  # replaces an empty directory only
+        _sync(dest.parent)
+    except OSError as reason:
+        shutil.rmtree(temporary, ignore_errors=True)
+        if dest.is_dir() and any(dest.iterdir()):
+            raise _occupied(dest) from None
+        raise StorageError(f"{dest} cannot be written: {reason.strerror}") from None
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def _occupied(dest: Path) -> ConflictError:
+    return ConflictError(f"{dest} exists and is not an empty directory", hint="name a directory that does not exist yet")
+
+
+def _write(path: Path, data: bytes) -> None:
+    with path.open("xb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync(folder: Path) -> None:
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _umask() -> int:
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask
