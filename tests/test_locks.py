@@ -1,14 +1,14 @@
 """Locks between threads and processes."""
 
-import os
-import signal
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from adapterbank.errors import BusyError, StorageError
 from adapterbank.locks import hold, is_held_exclusively
-from tests.vault.conftest import fork, wait
+from tests.vault.conftest import fork, kill, living, open_files, wait
 
 
 @pytest.fixture
@@ -45,42 +45,41 @@ def test_an_error_in_the_block_releases_and_passes_unchanged(lock: Path):
 
 
 def test_a_killed_holder_releases(lock: Path):
-    reading, writing = os.pipe()
-
-    def work() -> None:
+    def work(stay: Callable[[str], None]) -> None:
         with hold(lock, exclusive=True, timeout=0):
-            os.write(writing, b"x")
-            signal.pause()
+            stay("held")
 
-    child = fork(work)
-    os.read(reading, 1)
-    assert is_held_exclusively(lock)
-    os.kill(child, signal.SIGKILL)
-    wait(child)
-    with hold(lock, exclusive=True, timeout=0):
-        pass
-    os.close(reading)
-    os.close(writing)
+    with living(work) as (child, _):
+        assert is_held_exclusively(lock)
+        kill(child)
+        with hold(lock, exclusive=True, timeout=0):
+            pass
 
 
-def test_a_forked_child_neither_releases_nor_keeps_its_parents_lock(lock: Path):
-    reading, writing = os.pipe()
+def test_a_forked_child_does_not_release_its_parents_lock(lock: Path):
     held = hold(lock, exclusive=True, timeout=0)
     held.__enter__()
-
-    def leave() -> None:
-        held.__exit__(None, None, None)
-
-    assert wait(fork(leave)) == 0
+    assert wait(fork(lambda: bool(held.__exit__(None, None, None)))) == 0
     assert is_held_exclusively(lock)
-    child = fork(lambda: bool(os.read(reading, 1)) and None)  # lives on with a copy of the descriptor
     held.__exit__(None, None, None)
-    with hold(lock, exclusive=True, timeout=0):
-        pass
-    os.write(writing, b"x")
-    assert wait(child) == 0
-    os.close(reading)
-    os.close(writing)
+
+
+def test_a_forked_child_does_not_keep_its_parents_lock(lock: Path):
+    held = hold(lock, exclusive=True, timeout=0)
+    held.__enter__()
+    with living(lambda stay: stay("alive with a copy of the descriptor")):
+        held.__exit__(None, None, None)
+        with hold(lock, exclusive=True, timeout=0):
+            pass
+
+
+def test_no_descriptor_stays_open(lock: Path):
+    before = open_files()
+    for exclusive in (False, True):
+        with hold(lock, exclusive=exclusive, timeout=0), suppress(BusyError), hold(lock, exclusive=True, timeout=0):
+            pytest.fail("held twice")
+        is_held_exclusively(lock)
+    assert open_files() == before
 
 
 def test_nothing_is_created_where_nothing_may_be_written(lock: Path):

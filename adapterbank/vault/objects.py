@@ -132,7 +132,9 @@ class Vault:
 
     def exists(self, digest: str) -> bool:
         """True if a file of that name is there; its bytes are not looked at."""
-        return self.path(digest).is_file()
+        path = self.path(digest)
+        with storage_errors("read", path):
+            return path.is_file()
 
     def size(self, digest: str) -> int:
         """Length in bytes as the file system tells it. Raises NotFoundError."""
@@ -143,11 +145,12 @@ class Vault:
         return max(0.0, time.time() - self._status(digest).st_mtime)
 
     def digests(self) -> Iterator[str]:
-        """The digests of all objects by name, in order; files that no vault has named are skipped."""
-        for folder in sorted(self.objects.iterdir()):
-            if len(folder.name) == 2 and folder.is_dir():
-                names = (folder.name + file.name for file in sorted(folder.iterdir()))
-                yield from (name for name in names if is_digest(name))
+        """The digests of all objects by name, in order; files that no vault has named are skipped. Raises StorageError."""
+        with storage_errors("list", self.objects):
+            for folder in sorted(self.objects.iterdir()):
+                if len(folder.name) == 2 and folder.is_dir():
+                    names = (folder.name + file.name for file in sorted(folder.iterdir()))
+                    yield from (name for name in names if is_digest(name))
 
     def check(self, digest: str) -> Problem | None:
         """Hash an object: None, or what is wrong with it (``object_missing``, ``object_damaged``, ``object_unreadable``)."""
@@ -225,10 +228,11 @@ class Vault:
 
     def _status(self, digest: str) -> os.stat_result:
         path = self.path(digest)
-        try:
-            return path.lstat()
-        except FileNotFoundError:
-            raise _missing(digest) from None
+        with storage_errors("read", path):
+            try:
+                return path.lstat()
+            except FileNotFoundError:
+                raise _missing(digest) from None
 
     @contextmanager
     def _opened(self, digest: str) -> Iterator[int]:

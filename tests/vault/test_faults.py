@@ -3,6 +3,7 @@
 import errno
 import os
 import random
+import resource
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -163,6 +164,17 @@ def test_a_kill_at_each_call_leaves_at_most_litter(vault: Vault, source: Path, w
         assert list(bank.staging.iterdir()) == []
         assert len(litter) <= 1
         assert bank.read(way(bank, source).digest) == DATA
+
+
+@pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
+def test_a_file_size_limit_is_told(vault: Vault, source: Path, way):
+    def work() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (len(DATA) - 1, len(DATA) - 1))
+        with pytest.raises(StorageError, match="ulimit -f"):
+            way(vault, source)
+
+    assert wait(fork(work)) == 0
+    assert [path for path in vault.root.rglob("*") if path.is_file()] == []
 
 
 def test_after_a_failed_fsync_the_file_is_lost(vault: Vault, monkeypatch):

@@ -3,6 +3,7 @@
 import hashlib
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from adapterbank.errors import NotFoundError, StorageError, UsageError
 from adapterbank.vault import Stored, Vault
-from tests.vault.conftest import grow_old
+from tests.vault.conftest import grow_old, open_files
 
 EMPTY = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 ABSENT = "ab" * 32
@@ -72,6 +73,15 @@ def test_digests_are_all_objects_and_nothing_else(vault: Vault):
     (vault.objects / "ab" / "notes.txt").write_text("not an object")
     (vault.objects / "README").write_text("neither")
     assert list(vault.digests()) == sorted(put)
+
+
+def test_a_folder_that_is_no_bank_is_told(tmp_path: Path):
+    vault = Vault(tmp_path)
+    for call in (lambda: vault.put_bytes(b"adapter"), lambda: list(vault.digests()), lambda: vault.sweep_staging(60)):
+        with pytest.raises(StorageError, match="No such file") as caught:
+            call()
+        assert "adapterbank doctor" in caught.value.hint
+    assert not vault.exists(ABSENT)
 
 
 def test_creating_again_keeps_the_objects(vault: Vault):
@@ -156,6 +166,24 @@ def test_a_read_only_vault_writes_nothing(vault: Vault):
         with pytest.raises(StorageError, match="read-only"):
             call()
     assert tree(vault.root) == before
+
+
+def test_no_descriptor_stays_open(vault: Vault):
+    def everything() -> None:
+        digest = vault.put_bytes(b"adapter").digest
+        vault.open(digest).close()
+        vault.read(digest)
+        vault.check(ABSENT)
+        with vault.stage() as staged, suppress(StorageError):
+            staged.map(10)
+            vault.keep(staged)
+        with vault.deleting():
+            vault.delete(digest)
+
+    everything()
+    before = open_files()
+    everything()
+    assert open_files() == before
 
 
 def test_the_vault_imports_neither_torch_nor_sqlalchemy():

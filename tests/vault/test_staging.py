@@ -4,14 +4,14 @@ import errno
 import hashlib
 import os
 import random
-import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from adapterbank.errors import RefusedInputError, UsageError
 from adapterbank.vault import Litter, Vault, durable
-from tests.vault.conftest import fork, grow_old, wait
+from tests.vault.conftest import grow_old, kill, living
 
 DATA = random.Random(3).randbytes(3_000_001)
 DIGEST = hashlib.sha256(DATA).hexdigest()
@@ -86,7 +86,10 @@ def test_a_part_is_copied_and_a_source_that_shrank_is_refused(vault: Vault, sour
         staged.copy_from(file, len(DATA) + 1)
 
 
-@pytest.mark.parametrize("number", [None, errno.EOPNOTSUPP])
+NO_FALLOCATE = pytest.mark.parametrize("number", [None, errno.EOPNOTSUPP], ids=["fallocate", "zeros"])
+
+
+@NO_FALLOCATE
 def test_a_mapping_is_written_and_kept(vault: Vault, monkeypatch, number: int | None):
     if number is not None:
         monkeypatch.setattr(durable, "os", OtherOs(posix_fallocate=refuse(number)))
@@ -106,7 +109,10 @@ def test_a_mapping_needs_a_byte(vault: Vault):
         staged.map(0)
 
 
-def test_space_asked_for_is_allocated_at_once(vault: Vault):
+@NO_FALLOCATE
+def test_space_asked_for_is_allocated_at_once(vault: Vault, monkeypatch, number: int | None):
+    if number is not None:
+        monkeypatch.setattr(durable, "os", OtherOs(posix_fallocate=refuse(number)))
     with vault.stage(200_000) as staged:
         assert staged.size == 200_000
         assert staged.path.stat().st_blocks * 512 >= 200_000
@@ -134,28 +140,25 @@ def test_staged_files_are_private_and_unique(vault: Vault):
 
 
 def test_a_sweep_takes_what_a_killed_writer_left_and_nothing_else(vault: Vault):
-    reading, writing = os.pipe()
-
-    def work() -> None:
+    def work(stay: Callable[[str], None]) -> None:
         with vault.stage() as staged:
             staged.write(b"half an ada")
-            os.write(writing, staged.path.name.encode())
-            signal.pause()
+            stay(staged.path.name)
 
-    child = fork(work)
-    name = os.read(reading, 100).decode()
-    grow_old(vault.staging / name)
-    with vault.stage() as mine:
+    with living(work) as (child, name), vault.stage() as mine:
+        grow_old(vault.staging / name)
         grow_old(mine.path)
         assert vault.sweep_staging(60) == []  # both writers live
-        os.kill(child, signal.SIGKILL)
-        assert wait(child) == -signal.SIGKILL
+        kill(child)
         assert vault.sweep_staging(20_000) == []  # too young
         assert vault.sweep_staging(60, dry_run=True) == [Litter(name, 11)]
         assert vault.sweep_staging(60) == [Litter(name, 11)]
         assert list(vault.staging.iterdir()) == [mine.path]
-    os.close(reading)
-    os.close(writing)
+
+
+def test_a_file_that_was_just_made_is_never_swept(vault: Vault):
+    (vault.staging / "1-a.tmp").write_bytes(b"its writer has not locked it yet")
+    assert vault.sweep_staging(0) == []
 
 
 def test_a_sweep_leaves_links_and_folders(vault: Vault, source: Path):
