@@ -5,8 +5,9 @@
 """
 
 from adapterbank.merge.engine import Merged, merge
+from adapterbank.merge.method import Method
 from adapterbank.merge.methods import METHODS
 from adapterbank.merge.recipe import Recipe
 from adapterbank.merge.registry import all_methods, find
 
-__all__ = ["METHODS", "Merged", "Recipe", "all_methods", "find", "merge"]
+__all__ = ["METHODS", "Merged", "Method", "Recipe", "all_methods", "find", "merge"]

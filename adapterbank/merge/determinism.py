@@ -14,6 +14,7 @@ def fixed_arithmetic() -> Iterator[None]:
 
     The order of a threaded sum depends on the number of threads, and so would the last bit. The setting also governs the
     BLAS that torch was built with, not numpy's: nothing in a merge calls ``numpy.linalg``.
+    It is one setting for the whole process, so other threads of the caller compute with it while a merge runs.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -1,0 +1,175 @@
+"""What holds for every method: bits, ranks, dtypes, refusals."""
+
+import pytest
+import torch
+
+from adapterbank.errors import IncompatibleError, UsageError
+from adapterbank.lora.adapter import Adapter, Factors
+from adapterbank.merge import METHODS, merge
+from adapterbank.merge.determinism import fixed_arithmetic
+from tests.merge.factories import adapter, deltas, digests, distance, factors, run
+
+
+def same_bits(first: Adapter, second: Adapter) -> bool:
+    return first.modules.keys() == second.modules.keys() and all(
+        torch.equal(f.A, g.A) and torch.equal(f.B, g.B)
+        for f, g in zip(first.modules.values(), second.modules.values(), strict=True)
+    )
+
+
+@pytest.fixture
+def threads():
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_callers_threads_change_no_bit(method, threads):
+    adapters = [Adapter({"m": factors(seed, 640, 384, 16, dtype=torch.float32)}) for seed in range(4)]
+    results = []
+    for count in (1, 2, 5):
+        threads(count)
+        results.append(merge(method, adapters, [1.0, 0.5, 2.0, -0.3], names=digests(4)).adapter)
+        assert torch.get_num_threads() == count
+    assert same_bits(results[0], results[1])
+    assert same_bits(results[0], results[2])
+
+
+def test_the_callers_threads_come_back_after_an_error(threads):
+    threads(3)
+    with pytest.raises(UsageError):
+        run("average", [adapter(1), adapter(2)], [1.0, -1.0])
+    assert torch.get_num_threads() == 3
+
+
+def test_the_callers_default_dtype_and_gradients_change_nothing():
+    adapters = [adapter(1), adapter(2)]
+    expected = {name: run(name, adapters).adapter for name in METHODS}
+    for value in adapters:
+        for f in value.modules.values():
+            f.A.requires_grad_(True)
+    torch.set_default_dtype(torch.float16)
+    try:
+        assert all(same_bits(run(name, adapters).adapter, expected[name]) for name in METHODS)
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_inputs_stay_as_they_were(method):
+    value = adapter(1)
+    before = {m: (f.A.clone(), f.B.clone()) for m, f in value.modules.items()}
+    run(method, [value, value])
+    assert all(torch.equal(f.A, before[m][0]) and torch.equal(f.B, before[m][1]) for m, f in value.modules.items())
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_output_has_the_dtype_asked_for_scaling_1_and_its_own_memory(method, dtype):
+    merged = merge(method, [adapter(1, scaling=3.0), adapter(2)], [1.0, 1.0], names=digests(2), dtype=dtype)
+    exact = run(method, [adapter(1, scaling=3.0), adapter(2)])
+    for f in merged.adapter.modules.values():
+        assert (f.A.dtype, f.B.dtype, f.scaling) == (dtype, dtype, 1.0)
+        assert f.A.is_contiguous()
+        assert f.B.is_contiguous()
+    assert distance(deltas(merged.adapter), deltas(exact.adapter)) < {torch.float32: 2e-7, torch.bfloat16: 1e-2}[dtype]
+
+
+def test_half_precision_inputs_are_merged_in_float64():
+    halves = [Adapter({"m": factors(seed, 12, 8, 2, dtype=torch.bfloat16)}) for seed in (1, 2)]
+    doubles = [Adapter({"m": Factors(A=(f := h.modules["m"]).A.double(), B=f.B.double())}) for h in halves]
+    assert same_bits(run("ties", halves).adapter, run("ties", doubles).adapter)
+
+
+@pytest.mark.parametrize("method", [name for name in METHODS if not METHODS[name].keeps_rank])
+def test_each_module_gets_its_largest_input_rank(method):
+    adapters = [adapter(1, 2, ranks={"blocks.0.q": 5}), adapter(2, 3, skip=["blocks.1.down"])]
+    merged = run(method, adapters)
+    assert {m: f.rank for m, f in merged.adapter.modules.items()} == {"blocks.0.q": 5, "blocks.0.up": 3, "blocks.1.down": 2}
+    assert merged.rank == 5
+
+
+def test_cat_adds_the_ranks_up_and_loses_nothing():
+    merged = run("cat", [adapter(1, 2), adapter(2, 7, skip=["blocks.0.q"])])
+    assert {m: f.rank for m, f in merged.adapter.modules.items()} == {"blocks.0.q": 2, "blocks.0.up": 9, "blocks.1.down": 9}
+    assert merged.residual == 0.0
+    assert set(merged.module_residuals.values()) == {0.0}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_an_explicit_rank_holds_for_every_method(method):
+    merged = run(method, [adapter(1), adapter(2)], rank=1)
+    assert merged.rank == 1
+    assert 0.0 < merged.residual < 1.0
+
+
+def test_kinds_and_kernels_are_carried():
+    conv = [Adapter({"c": Factors(torch.randn(2, 18), torch.randn(4, 2), kind="conv", kernel=(3, 3))}) for _ in range(2)]
+    merged = run("average", conv).adapter.modules["c"]
+    assert (merged.kind, merged.kernel) == ("conv", (3, 3))
+
+
+def test_the_base_model_is_kept_if_all_name_the_same():
+    first, second = Adapter(adapter(1).modules, "base"), Adapter(adapter(2).modules, "base")
+    assert run("cat", [first, second]).adapter.base_model == "base"
+    assert run("cat", [first, adapter(2)]).adapter.base_model is None
+
+
+def test_identical_extras_are_carried_and_others_refused_by_name():
+    head, other = torch.ones(3), torch.zeros(3)
+    first, same = Adapter(adapter(1).modules, extras={"head": head}), Adapter(adapter(2).modules, extras={"head": head.clone()})
+    assert torch.equal(run("average", [first, same]).adapter.extras["head"], head)
+    for second in (Adapter(adapter(2).modules, extras={"head": other}), adapter(2)):
+        with pytest.raises(IncompatibleError, match="head"):
+            run("average", [first, second])
+
+
+def test_modules_of_different_shapes_are_refused():
+    with pytest.raises(IncompatibleError, match="'m' has different shapes"):
+        run("average", [Adapter({"m": factors(1, 4, 3, 2)}), Adapter({"m": factors(1, 3, 4, 2)})])
+
+
+def test_progress_counts_the_modules():
+    seen = []
+    run("ties", [adapter(1), adapter(2)], progress=lambda done, total: seen.append((done, total)))
+    assert seen == [(1, 3), (2, 3), (3, 3)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"method": "tise"}, "unknown merge method 'tise': did you mean 'ties'"),
+        ({"method": "ties", "options": {"densty": 0.5}}, "no option 'densty': did you mean 'density'"),
+        ({"method": "ties", "options": {"density": 0.0}}, "density: got 0.0, expected a number above 0 and at most 1"),
+        ({"method": "ties", "options": {"density": "nan"}}, "density: got 'nan'"),
+        ({"method": "ties", "options": {"scope": "layer"}}, "scope: got 'layer', expected module or model"),
+        ({"method": "average", "options": {"scale": 1}}, "'average' has no option 'scale'"),
+        ({"rank": 0}, "rank: got 0"),
+        ({"weights": [1.0]}, "2 adapters, 1 weights and 2 names"),
+        ({"names": ["a"]}, "2 adapters, 2 weights and 1 names"),
+        ({"weights": [1.0, float("inf")]}, "weights must be finite"),
+        ({"adapters": [], "weights": [], "names": []}, "at least one adapter"),
+    ],
+)
+def test_bad_arguments_are_named(arguments, message):
+    given = {"method": "svd", "adapters": [adapter(1), adapter(2)], "weights": [1.0, 1.0], "names": digests(2), **arguments}
+    method, adapters, weights = given.pop("method"), given.pop("adapters"), given.pop("weights")
+    with pytest.raises(UsageError) as error:
+        merge(method, adapters, weights, **given)
+    assert message in str(error.value)
+
+
+def test_an_unknown_method_lists_those_that_exist():
+    with pytest.raises(UsageError) as error:
+        run("tise", [adapter(1)])
+    assert all(name in error.value.hint for name in METHODS)
+
+
+def test_fixed_arithmetic_nests(threads):
+    threads(4)
+    with fixed_arithmetic():
+        with fixed_arithmetic():
+            assert torch.get_num_threads() == 1
+        assert torch.get_num_threads() == 1
+    assert torch.get_num_threads() == 4
