@@ -2,8 +2,8 @@
 
 Every function takes an open transaction ``tx`` first; values are in ``rows``. Import the modules, not names from here.
 
-    session     Catalog.open(root, *, create=False, readonly=False) · .reading() · .writing(*, dry_run=False) · .settings() · .close()
-                bank_path(path_or_url) -> Path
+    session     Catalog.open(root, *, create=False, readonly=False) · .reading() · .writing(*, dry_run=False)
+                .settings() -> dict · .close() · bank_path(path_or_url) -> Path
     upgrade     upgrade(root) -> SchemaChange · HEAD
     base_models add(tx, name, *, fingerprint=None, quantization=None) · get_or_create(tx, name) · resolve(tx, name)
                 find(tx, name) -> BaseModel | None · alias(tx, name, alias) · listing(tx)          (all -> BaseModel)
@@ -19,10 +19,11 @@ Every function takes an open transaction ``tx`` first; values are in ``rows``. I
     bases       add(tx, NewBasis) -> Basis · get(tx, ref) -> Basis · listing(tx, name=None) -> list[Basis]
     members     add(tx, basis, version, NewMember) -> Member · get(tx, basis, version) -> Member
                 of_basis(tx, basis) -> list[Member] · of_version(tx, version) -> list[Member] (smallest error first)
-    recipes     add(tx, version, *, method, body, residual, environment, constituents) -> Recipe · get(tx, version) -> Recipe | None
+    recipes     add(tx, version, *, method, body, residual, environment, constituents) -> Recipe
+                get(tx, version) -> Recipe | None
     edges       add(tx, dependent, needed, kind) · dependents(tx, node_id) -> list[Edge] · needs(tx, node_id) -> list[Edge]
-    objects     register(tx, digest, size) -> int · listing(tx) -> Iterator[StoredObject] · unreferenced(tx) -> list[StoredObject]
-                released(tx) -> list[StoredObject] · forget_released(tx, digests)
+    objects     register(tx, digest, size) -> int · listing(tx) -> Iterator[StoredObject]
+                unreferenced(tx) -> list[StoredObject] · released(tx) -> list[StoredObject] · forget_released(tx, digests)
     search      versions(tx, *, where=None, names=None, sort=None, limit=None) -> list[Version]
-    digests     verify_rows(tx) -> Iterator[Problem]
+    digests     verify_rows(tx) -> Iterator[Problem] · count_rows(tx) -> int
 """

@@ -198,7 +198,7 @@ class Recipe:
 
 @dataclass(frozen=True, slots=True)
 class Edge:
-    """``dependent`` needs ``needed``, as labels: ``version sql@1``, ``basis b1@2``, ``member sql@1 of b1@2``, ``alias sql@prod``."""
+    """``dependent`` needs ``needed``, both as labels: ``version sql@1``, ``member sql@1 of b1@2``, ``alias sql@prod`` …"""
 
     dependent: str
     needed: str

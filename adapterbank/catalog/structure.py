@@ -1,0 +1,102 @@
+"""What must refer to what: checks over the whole catalog that no digest of a single row can make."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+
+from sqlalchemy import ColumnElement, Connection, Table, and_, func, or_, select
+from sqlalchemy.exc import DBAPIError
+
+from adapterbank.catalog import tables as t
+from adapterbank.errors import Problem
+
+_KINDS = {"version": t.versions, "basis": t.bases, "member": t.members, "object": t.objects}
+
+
+def problems(tx: Connection) -> Iterator[Problem]:
+    """Every contradiction between rows, then what SQLite finds in its own file."""
+    try:
+        yield from _layouts(tx)
+        yield from _nodes(tx)
+        yield from _numbers(tx)
+        yield from _objects(tx)
+        yield from _forms(tx)
+    except DBAPIError as reason:
+        yield Problem("unreadable_row", f"a row cannot be read: {reason.orig}", "catalog.db")
+    if tx.dialect.name == "sqlite":
+        yield from _sqlite(tx)
+
+
+def _layouts(tx: Connection) -> Iterator[Problem]:
+    for digest, body in tx.execute(select(t.layouts)):
+        if hashlib.sha256(body.encode("utf-8", "surrogateescape")).hexdigest() != digest:
+            yield Problem(
+                "layout_digest", "the module shapes are not what their digest says", f"row of layouts (digest {digest[:12]})"
+            )
+
+
+def _nodes(tx: Connection) -> Iterator[Problem]:
+    """Each node has the row that its kind says."""
+    for kind, table in _KINDS.items():
+        lonely = (
+            select(t.nodes.c.id)
+            .outerjoin(table, table.c.id == t.nodes.c.id)
+            .where(t.nodes.c.kind == kind, table.c.id.is_(None))
+        )
+        for node in tx.scalars(lonely):
+            yield Problem("node_kind", f"no {kind} has this id", f"row of nodes (id {node})")
+
+
+def _numbers(tx: Connection) -> Iterator[Problem]:
+    """No number is beyond the last one given, or it would be given again."""
+    for table in (t.versions, t.bases):
+        statement = select(t.names.c.name, t.names.c.last_number).join_from(t.names, table, table.c.name_id == t.names.c.id)
+        over = statement.group_by(t.names.c.id).having(func.max(table.c.number) > t.names.c.last_number)
+        for name, number in tx.execute(over):
+            yield Problem("last_number", f"{name} has versions beyond the last number given, {number}", "names")
+
+
+def _objects(tx: Connection) -> Iterator[Problem]:
+    """Each row has the edge to the object that it names."""
+    exact = t.versions.c.level == "exact"
+    yield from _without_object(tx, t.versions, "config", "config")
+    yield from _without_object(tx, t.versions, "weights", "weights", exact)
+    yield from _without_object(tx, t.bases, "object", "basis")
+    yield from _without_object(tx, t.members, "object", "coefficients")
+
+
+def _without_object(tx: Connection, table: Table, column: str, kind: str, *where: ColumnElement[bool]) -> Iterator[Problem]:
+    edge = and_(t.edges.c.dependent == table.c.id, t.edges.c.kind == kind)
+    statement = select(table.c.id).outerjoin(t.edges, edge).outerjoin(t.objects, t.objects.c.id == t.edges.c.needed)
+    wrong = or_(t.objects.c.digest.is_(None), t.objects.c.digest != table.c[column])
+    for node in tx.scalars(statement.where(wrong, *where)):
+        yield Problem(
+            "edge", f"the edge {kind!r} to its object is missing or leads elsewhere", f"row of {table.name} (id {node})"
+        )
+
+
+def _forms(tx: Connection) -> Iterator[Problem]:
+    """Each member needs its basis, and each bounded version a member of its own."""
+    edge = and_(t.edges.c.dependent == t.members.c.id, t.edges.c.kind == "member")
+    statement = select(t.members.c.id).outerjoin(t.edges, edge)
+    for node in tx.scalars(statement.where(or_(t.edges.c.needed.is_(None), t.edges.c.needed != t.members.c.basis_id))):
+        yield Problem("edge", "the edge 'member' to its basis is missing or leads elsewhere", f"row of members (id {node})")
+    edge = and_(t.edges.c.dependent == t.versions.c.id, t.edges.c.kind == "bounded")
+    held = select(t.versions.c.id).outerjoin(t.edges, edge).outerjoin(t.members, t.members.c.id == t.edges.c.needed)
+    wrong = or_(t.members.c.id.is_(None), t.members.c.version_id != t.versions.c.id)
+    for node in tx.scalars(held.where(t.versions.c.level == "bounded", wrong)):
+        yield Problem("edge", "no member of a basis stands for this bounded version", f"row of versions (id {node})")
+
+
+def _sqlite(tx: Connection) -> Iterator[Problem]:
+    try:
+        for (text,) in tx.exec_driver_sql("PRAGMA integrity_check"):
+            if text != "ok":
+                yield Problem("database_damaged", str(text), "catalog.db")
+        for row in tx.exec_driver_sql("PRAGMA foreign_key_check"):
+            yield Problem(
+                "foreign_key", f"a row of {row[0]} refers to a row of {row[2]} that does not exist", f"row {row[1]} of {row[0]}"
+            )
+    except DBAPIError as reason:
+        yield Problem("database_damaged", str(reason.orig), "catalog.db")
