@@ -13,6 +13,7 @@ from typing import Self
 from adapterbank.bank.adapters import Adapters
 from adapterbank.bank.bases import Bases
 from adapterbank.bank.merges import Merges
+from adapterbank.bank.opened import default_place
 from adapterbank.bank.upkeep import Upkeep
 from adapterbank.catalog.session import Catalog, bank_path
 from adapterbank.catalog.upgrade import upgrade
@@ -26,9 +27,6 @@ __all__ = ["Bank"]
 class Bank(Adapters, Bases, Merges, Upkeep):
     """An open bank. Use :meth:`open`; close it, or use it in a ``with`` statement. Safe to share between threads."""
 
-    def __init__(self, rooms: Rooms) -> None:
-        self.rooms = rooms
-
     @classmethod
     def open(cls, path: str | Path | None = None, *, create: bool = False, readonly: bool = False) -> Self:
         """Open the bank at ``path`` (a directory or a ``sqlite:`` URL; by default the user's data folder).
@@ -36,7 +34,7 @@ class Bank(Adapters, Bases, Merges, Upkeep):
         With ``create`` an empty bank is made where there is none. Raises NotFoundError, SchemaError for an older or newer
         database, PlatformError on a network file system.
         """
-        root = bank_path(path)
+        root = bank_path(path or default_place())
         catalog = Catalog.open(root, create=create, readonly=readonly)
         vault = Vault.create(root) if create and not readonly else Vault(root, readonly=readonly)
         return cls(Rooms(root, vault, catalog))
@@ -44,7 +42,7 @@ class Bank(Adapters, Bases, Merges, Upkeep):
     @staticmethod
     def upgrade(path: str | Path | None = None) -> results.Upgraded:
         """Bring an older database to this code's schema, keeping a backup."""
-        change = upgrade(bank_path(path))
+        change = upgrade(bank_path(path or default_place()))
         return results.Upgraded(change.before, change.after, change.backup)
 
     def close(self) -> None:

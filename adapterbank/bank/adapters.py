@@ -6,17 +6,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
+from adapterbank.bank.opened import Opened
 from adapterbank.catalog import aliases, base_models, edges, labels, members, search, versions
 from adapterbank.catalog.rows import Alias, AliasEvent, BaseModel, Edge, Member, Version
 from adapterbank.errors import UsageError
 from adapterbank.ways import export, register, results
-from adapterbank.ways.rooms import Rooms
 
 
-class Adapters:
+class Adapters(Opened):
     """The registry: adapters, their versions, aliases and labels, and base models."""
-
-    rooms: Rooms
 
     def register(
         self,
@@ -72,7 +70,7 @@ class Adapters:
 
     def select(self, refs: Sequence[str], where: str | None = None) -> list[Version]:
         """The versions of ``refs`` and, with ``where``, those that match it; each once, in this order."""
-        found = [self.find(ref) for ref in refs]
+        found = self._versions_of(refs)
         found += self.versions(where=where) if where is not None else []
         if not found:
             raise UsageError(

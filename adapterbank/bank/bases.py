@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from adapterbank.catalog import bases, members, versions
-from adapterbank.catalog.rows import Basis, Member, Version
+from adapterbank.bank.opened import Opened
+from adapterbank.catalog import bases, members
+from adapterbank.catalog.rows import Basis, Member
 from adapterbank.ways import remove, results
-from adapterbank.ways.rooms import Rooms
 
 if TYPE_CHECKING:
     import torch
@@ -19,10 +19,8 @@ if TYPE_CHECKING:
 Progress = Callable[[int, int], None]
 
 
-class Bases:
+class Bases(Opened):
     """Reversible Model Merging bases (arXiv 2510.14163) over versions of the bank."""
-
-    rooms: Rooms
 
     def basis_options(
         self, refs: Sequence[str], *, gauge: str = "given", dtype: str = "float32", progress: Progress | None = None
@@ -30,7 +28,7 @@ class Bases:
         """Bytes and errors of a basis over ``refs`` for every number of components."""
         from adapterbank.ways import basis as ways
 
-        return ways.options(self.rooms, self._find(refs), gauge=gauge, dtype=dtype, progress=progress)
+        return ways.options(self.rooms, self._versions_of(refs), gauge=gauge, dtype=dtype, progress=progress)
 
     def build_basis(
         self,
@@ -55,7 +53,9 @@ class Bases:
         from adapterbank.ways import basis as ways
 
         size = ways.Size(components, energy, max_error, budget)
-        return ways.build(self.rooms, name, self._find(refs), size, gauge=gauge, dtype=dtype, force=force, progress=progress)
+        return ways.build(
+            self.rooms, name, self._versions_of(refs), size, gauge=gauge, dtype=dtype, force=force, progress=progress
+        )
 
     def bases(self, name: str | None = None) -> list[Basis]:
         """All bases, or the versions of one name."""
@@ -76,7 +76,7 @@ class Bases:
         """Project a version on a frozen basis; ErrorBoundError above the basis's worst error unless ``force``."""
         from adapterbank.ways import basis as ways
 
-        return ways.add(self.rooms, self.basis(basis), self._find([ref])[0], force=force)
+        return ways.add(self.rooms, self.basis(basis), self._versions_of([ref])[0], force=force)
 
     def rebuild_basis(
         self,
@@ -95,7 +95,7 @@ class Bases:
         """
         from adapterbank.ways import rebuild as ways
 
-        chosen = None if refs is None else self._find(refs)
+        chosen = None if refs is None else self._versions_of(refs)
         return ways.rebuild(
             self.rooms,
             self.basis(name),
@@ -116,7 +116,7 @@ class Bases:
         """The adapter from mean, components and coefficients alone; without ``basis`` the form with the smallest error."""
         from adapterbank.ways import reconstruct as ways
 
-        return ways.reconstruct(self.rooms, self._find([ref])[0], basis=basis, device=device, dtype=dtype).adapter
+        return ways.reconstruct(self.rooms, self._versions_of([ref])[0], basis=basis, device=device, dtype=dtype).adapter
 
     def write_reconstruction(
         self, ref: str, directory: str | Path, *, basis: str | None = None, device: str = "cpu", dtype: str = "float32"
@@ -125,9 +125,5 @@ class Bases:
         from adapterbank.ways import reconstruct as ways
 
         return ways.write_reconstruction(
-            self.rooms, self._find([ref])[0], Path(directory), basis=basis, device=device, dtype=dtype
+            self.rooms, self._versions_of([ref])[0], Path(directory), basis=basis, device=device, dtype=dtype
         )
-
-    def _find(self, refs: Sequence[str]) -> list[Version]:
-        with self.rooms.catalog.reading() as tx:
-            return [versions.get(tx, ref) for ref in refs]

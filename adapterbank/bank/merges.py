@@ -6,18 +6,16 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from adapterbank.bank.opened import Opened
 from adapterbank.catalog import recipes, versions
-from adapterbank.catalog.rows import Recipe, Version
+from adapterbank.catalog.rows import Recipe
 from adapterbank.ways import register, results
-from adapterbank.ways.rooms import Rooms
 
 Progress = Callable[[int, int], None]
 
 
-class Merges:
+class Merges(Opened):
     """Merging versions in ΔW space, with lineage."""
-
-    rooms: Rooms
 
     def merge(
         self,
@@ -57,14 +55,10 @@ class Merges:
         """Run the recipe of a merge again and say whether it gives the same bits, and what changed in the environment."""
         from adapterbank.ways import merge as ways
 
-        return ways.replay(self.rooms, self._find(ref))
+        return ways.replay(self.rooms, self._versions_of([ref])[0])
 
     def revert(self, ref: str, directory: str | Path) -> results.Reverted:
         """Write the constituents of a merge beside each other under ``directory``."""
         from adapterbank.ways import merge as ways
 
-        return ways.revert(self.rooms, self._find(ref), Path(directory))
-
-    def _find(self, ref: str) -> Version:
-        with self.rooms.catalog.reading() as tx:
-            return versions.get(tx, ref)
+        return ways.revert(self.rooms, self._versions_of([ref])[0], Path(directory))

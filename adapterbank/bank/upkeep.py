@@ -4,22 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from adapterbank.catalog import versions
-from adapterbank.catalog.rows import Version
+from adapterbank.bank.opened import Opened
 from adapterbank.ways import doctor, remove, results, verify
-from adapterbank.ways.rooms import Rooms
 
 Progress = Callable[[int, int], None]
 
 
-class Upkeep:
+class Upkeep(Opened):
     """Removal, compaction, garbage, verification, diagnosis."""
-
-    rooms: Rooms
 
     def remove(self, refs: Sequence[str], *, dry_run: bool = False) -> results.Removal:
         """Remove versions; InUseError lists what needs one of them, and then none is removed."""
-        return remove.remove(self.rooms, self._find(refs), dry_run=dry_run)
+        return remove.remove(self.rooms, self._versions_of(refs), dry_run=dry_run)
 
     def compact(
         self,
@@ -36,7 +32,9 @@ class Upkeep:
         """
         from adapterbank.ways import compact as ways
 
-        return ways.compact(self.rooms, self._find(refs), level=level, basis=basis, drop_exact=drop_exact, dry_run=dry_run)
+        return ways.compact(
+            self.rooms, self._versions_of(refs), level=level, basis=basis, drop_exact=drop_exact, dry_run=dry_run
+        )
 
     def gc(self, *, dry_run: bool = False, grace: float = 3600.0) -> results.Garbage:
         """Delete objects that nothing refers to and files that killed processes left."""
@@ -46,13 +44,9 @@ class Upkeep:
         self, refs: Sequence[str] | None = None, *, sample: float | None = None, progress: Progress | None = None
     ) -> results.Verification:
         """Check rows and objects against their digests: all, a sample, or what ``refs`` need."""
-        chosen = None if refs is None else self._find(refs)
+        chosen = None if refs is None else self._versions_of(refs)
         return verify.verify(self.rooms, chosen, sample=sample, progress=progress)
 
     def doctor(self) -> list[results.Check]:
         """Checks of the place, the database and the bank's health."""
         return doctor.doctor(self.rooms)
-
-    def _find(self, refs: Sequence[str]) -> list[Version]:
-        with self.rooms.catalog.reading() as tx:
-            return [versions.get(tx, ref) for ref in refs]

@@ -20,16 +20,17 @@ def doctor(rooms: Rooms) -> list[Check]:
 
 
 def _database(settings: dict[str, Any]) -> list[Check]:
-    version, mode, why = settings["sqlite_version"], settings["journal_mode"], settings["journal_reason"]
+    version, mode = settings["sqlite_version"], settings["journal_mode"]
+    safe = settings["synchronous"] == 2 and settings["foreign_keys"] == 1
     return [
-        Check("schema", "ok", f"revision {settings['revision']}"),
-        Check("sqlite", "ok", f"SQLite {version}, journal mode {mode}: {why}"),
-        Check("synchronous", "ok", f"synchronous {settings['synchronous']}, foreign keys {settings['foreign_keys']}"),
+        Check("schema", "ok", f"revision {settings['schema_revision']}"),
+        Check("journal", "ok", f"SQLite {version}, journal mode {mode}: {settings['journal_why']}"),
+        Check("durability", "ok" if safe else "error", f"synchronous {settings['synchronous']} (2 is FULL), foreign keys on"),
     ]
 
 
 def _file_system(settings: dict[str, Any]) -> Check:
-    return Check("file system", "ok", f"{settings['file_system'] or 'unknown'} (local)")
+    return Check("file system", "ok", f"{settings['file_system']} at {settings['mount_point']}, local")
 
 
 def _space(rooms: Rooms) -> Check:
@@ -41,7 +42,7 @@ def _space(rooms: Rooms) -> Check:
 
 
 def _litter(rooms: Rooms) -> Check:
-    litter = rooms.vault.find_litter(60.0)
+    litter = rooms.vault.sweep_staging(60.0, dry_run=True)
     if litter:
         size = sum(item.size for item in litter)
         return Check("staging", "warning", f"{len(litter)} files ({size} bytes) left by killed processes", "adapterbank gc")

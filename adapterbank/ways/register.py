@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from adapterbank.catalog import aliases, labels, recipes, versions
+from adapterbank.catalog import aliases, labels, levels, recipes, versions
 from adapterbank.catalog.rows import NewVersion, Version
 from adapterbank.errors import AdapterBankError, ConflictError, Problem, RefusedInputError
 from adapterbank.peft_format.check import Inspection, inspect
@@ -73,7 +73,7 @@ def files_digest(config: str, weights: str) -> str:
 
 
 def register(rooms: Rooms, directory: Path, entry: Entry) -> Registered:
-    """Register ``directory``; the same files again give the same version, status ``unchanged``.
+    """Register ``directory``; the same files again give the same version, status ``unchanged`` (or ``restored``).
 
     Raises RefusedInputError with every problem, ConflictError for equal content in other bytes, StorageError.
     """
@@ -93,22 +93,21 @@ def store(
     inspection: Inspection,
     lineage: Lineage | None = None,
 ) -> Registered:
-    """Keep inspected bytes and add their row, and with ``lineage`` the recipe: the tail of ``register``, shared with merges."""
+    """Keep inspected bytes and add their row, and with ``lineage`` the recipe: the tail of ``register``, shared with merges.
+
+    The rows are written once for trial, so that what they refuse is refused before an object is kept. Files that are
+    known are kept all the same: that repairs a damaged object, and gives a compacted version its exact bytes back.
+    """
     config_digest = sha256(config).hexdigest()
-    files = files_digest(config_digest, weights)
+    digests = (config_digest, weights, files_digest(config_digest, weights))
+    sizes = (len(config), staged.size)
     with rooms.vault.holding():
-        with rooms.catalog.reading() as tx:
-            known = versions.find_by_files(tx, files, entry.name)
-        if known is None:
-            rooms.vault.put_bytes(config)
-            rooms.vault.keep(staged, weights)
+        with rooms.catalog.writing(dry_run=True) as tx:
+            _record(tx, entry, inspection, digests, sizes, lineage)
+        rooms.vault.put_bytes(config)
+        rooms.vault.keep(staged, weights)
         with rooms.catalog.writing() as tx:
-            known = versions.find_by_files(tx, files, entry.name)
-            status = "registered" if known is None else "unchanged"
-            sizes = (len(config), staged.size)
-            version = known or _add(tx, entry, inspection, (config_digest, weights, files), sizes, lineage)
-            version = _label(tx, version, entry, known is not None)
-    return Registered(version, status)
+            return _record(tx, entry, inspection, digests, sizes, lineage)
 
 
 def register_many(rooms: Rooms, items: Iterable[tuple[Path, str]], common: Common) -> Iterator[Outcome]:
@@ -132,14 +131,40 @@ def _inspect(config: bytes, staged: Staged) -> tuple[Inspection, str]:
         return inspect(config, mapped.buffer), digest.result()
 
 
-def _add(
+def _record(
     tx: Connection,
     entry: Entry,
     inspection: Inspection,
     digests: tuple[str, str, str],
     sizes: tuple[int, int],
     lineage: Lineage | None,
-) -> Version:
+) -> Registered:
+    """The version of these files: the one that has them already, else a new one; then labels and alias."""
+    known = versions.find_by_files(tx, digests[2], entry.name)
+    if known is None:
+        version = versions.add(tx, _new_version(tx, entry, inspection, digests, sizes, lineage))
+        if lineage is not None:
+            recipes.add(
+                tx, version, method=lineage.method, body=lineage.body, residual=lineage.residual,
+                environment=lineage.environment, constituents=lineage.constituents,
+            )  # fmt: skip
+        return Registered(_alias(tx, version, entry), "registered")
+    status = "unchanged" if known.level == "original" else "restored"
+    if status == "restored":
+        known = levels.set_level(tx, known, "original")
+    if entry.tags or entry.metrics or entry.note is not None:
+        known = labels.label(tx, known, tags=entry.tags, metrics=entry.metrics, note=entry.note)
+    return Registered(_alias(tx, known, entry), status)
+
+
+def _new_version(
+    tx: Connection,
+    entry: Entry,
+    inspection: Inspection,
+    digests: tuple[str, str, str],
+    sizes: tuple[int, int],
+    lineage: Lineage | None,
+) -> NewVersion:
     facts = inspection.facts
     base_model = entry.base_model or facts.base_model
     if not base_model:
@@ -153,30 +178,18 @@ def _add(
             hint="use that version, or register these bytes as a version of their own with --force",
         )
     config, weights, files = digests
-    version = versions.add(
-        tx,
-        NewVersion(
-            name=entry.name, base_model=base_model, files=files, content=inspection.content,
-            config=config, weights=weights, config_size=sizes[0], weights_size=sizes[1],
-            kind=facts.kind, dtype=facts.dtype, rank=facts.rank, alpha=facts.alpha, rslora=facts.rslora,
-            target_modules=facts.target_modules, modules=facts.modules, parameters=facts.parameters,
-            parent=entry.parent, note=entry.note, tags=entry.tags, metrics=entry.metrics, carried=facts.carried,
-            method=lineage.method if lineage else None,
-        ),
+    return NewVersion(
+        name=entry.name, base_model=base_model, files=files, content=inspection.content,
+        config=config, weights=weights, config_size=sizes[0], weights_size=sizes[1],
+        kind=facts.kind, dtype=facts.dtype, rank=facts.rank, alpha=facts.alpha, rslora=facts.rslora,
+        target_modules=facts.target_modules, modules=facts.modules, parameters=facts.parameters,
+        parent=entry.parent, note=entry.note, tags=entry.tags, metrics=entry.metrics, carried=facts.carried,
+        method=lineage.method if lineage else None,
     )  # fmt: skip
-    if lineage is not None:
-        recipes.add(
-            tx, version, method=lineage.method, body=lineage.body, residual=lineage.residual,
-            environment=lineage.environment, constituents=lineage.constituents,
-        )  # fmt: skip
-    return version
 
 
-def _label(tx: Connection, version: Version, entry: Entry, known: bool) -> Version:
-    """Labels given with a version that was there already are added to it; an alias moves in either case."""
-    if known and (entry.tags or entry.metrics or entry.note is not None):
-        version = labels.label(tx, version, tags=entry.tags, metrics=entry.metrics, note=entry.note)
-    if entry.alias is not None:
-        aliases.set_alias(tx, version.name, entry.alias, version.number)
-        version = versions.get(tx, version.ref)
-    return version
+def _alias(tx: Connection, version: Version, entry: Entry) -> Version:
+    if entry.alias is None:
+        return version
+    aliases.set_alias(tx, version.name, entry.alias, version.number)
+    return versions.get(tx, version.ref)

@@ -44,7 +44,7 @@ def gc(rooms: Rooms, *, dry_run: bool = False, grace: float = 3600.0) -> Garbage
                 rooms.vault.delete(digest)
             with rooms.catalog.writing() as tx:
                 objects.forget_released(tx, sorted(released | {digest for digest, _ in garbage}))
-        litter = rooms.vault.find_litter(grace) if dry_run else rooms.vault.sweep_staging(grace)
+        litter = rooms.vault.sweep_staging(grace, dry_run=dry_run)
     freed = sum(size for _, size in garbage) + sum(item.size for item in litter)
     return Garbage(tuple(sorted(garbage)), len(litter), freed, dry_run)
 

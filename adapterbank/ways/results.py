@@ -12,7 +12,10 @@ from adapterbank.errors import Problem
 
 @dataclass(frozen=True, slots=True)
 class Registered:
-    """``status`` is ``registered`` or ``unchanged``; ``not_kept`` names files of the directory that are not stored."""
+    """``status``: ``registered``, ``unchanged``, or ``restored`` when a compacted version got its exact bytes back.
+
+    ``not_kept`` names files of the directory that are not stored.
+    """
 
     version: Version
     status: str
@@ -22,7 +25,7 @@ class Registered:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """One directory of a bulk registration: ``registered``, ``unchanged`` or ``refused`` with the error's code."""
+    """One directory of a bulk registration: a status of :class:`Registered`, or ``refused`` with the error's code."""
 
     path: str
     name: str

@@ -1,0 +1,85 @@
+"""compact: give up exact bytes for a form with a stated error, after that form was decoded and its error checked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import Connection
+
+from adapterbank.catalog import bases, levels, members
+from adapterbank.catalog.rows import Member, Version
+from adapterbank.errors import IntegrityError, NotFoundError, UsageError
+from adapterbank.lora.delta import delta_error
+from adapterbank.peft_format.reader import read
+from adapterbank.ways.reconstruct import reconstruct_member
+from adapterbank.ways.results import Compaction
+from adapterbank.ways.rooms import Rooms, delete_released, weights_of
+
+LEVELS = ("bounded",)
+TOLERANCE = 1e-6  # between the stored error and the one measured again, relative to ΔW
+
+
+def compact(
+    rooms: Rooms,
+    chosen: Sequence[Version],
+    *,
+    level: str = "bounded",
+    basis: str | None = None,
+    drop_exact: bool = False,
+    dry_run: bool = False,
+) -> Compaction:
+    """Drop the exact bytes of ``chosen`` in one transaction; the form is the best member, or that in ``basis``.
+
+    Inside the transaction every form is decoded from its stored objects and its error measured against the original bytes.
+    Raises UsageError, NotFoundError (no form to stand for a version), IntegrityError (a form is not what its row says).
+    """
+    if level not in LEVELS:
+        raise UsageError(f"level {level!r}: expected one of {', '.join(LEVELS)}")
+    if not drop_exact and not dry_run:
+        raise UsageError("compact drops exact bytes for good: say so with --drop-exact (drop_exact=True), or try --dry-run")
+    forms: dict[str, Member] = {}
+    merges: set[str] = set()
+    freed = 0
+    with rooms.catalog.writing(dry_run=dry_run) as tx:
+        for version in chosen:
+            if version.level == level:
+                continue
+            member = _form(tx, version, basis)
+            _check(rooms, version, member)
+            freed += rooms.vault.size(version.weights)
+            merges |= set(levels.merges_needing(tx, version))
+            levels.set_level(tx, version, "bounded", member)
+            forms[version.ref] = member
+    if not dry_run:
+        delete_released(rooms)
+    return Compaction(tuple(forms), freed, forms, tuple(sorted(merges)), dry_run)
+
+
+def _form(tx: Connection, version: Version, basis: str | None) -> Member:
+    """The member that shall stand for ``version``."""
+    if basis is not None:
+        return members.get(tx, bases.get(tx, basis), version)
+    found = members.of_version(tx, version)
+    if not found:
+        raise NotFoundError(
+            f"{version.ref} is not a member of any basis, so nothing could stand for its exact bytes",
+            hint=f"adapterbank basis build NAME {version.ref} …, or adapterbank basis add NAME {version.ref}",
+        )
+    return found[0]
+
+
+def _check(rooms: Rooms, version: Version, member: Member) -> None:
+    """Decode the form from its stored bytes and measure its error against the original once more."""
+    approximation = reconstruct_member(rooms, member)
+    with weights_of(rooms, version) as (config, mapped):
+        original = read(config, mapped.buffer)
+        error = delta_error(original, approximation).total
+        lost = sorted(set(original.extras) - set(approximation.extras))
+    if lost:
+        raise IntegrityError(f"the form of {version.ref} in {member.basis} lacks {', '.join(lost)}; nothing was dropped")
+    if error > member.error + TOLERANCE and member.error_kind == "measured":
+        raise IntegrityError(
+            f"the form of {version.ref} in {member.basis} decodes to error {error:.6g}, its row says {member.error:.6g}; "
+            "nothing was dropped",
+            hint=f"adapterbank verify {version.ref}",
+        )
