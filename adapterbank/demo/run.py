@@ -19,7 +19,6 @@ from adapterbank.demo.evaluate import Evaluator, read_sentences
 from adapterbank.demo.measure import Measured, Passage, figures, measure
 from adapterbank.demo.result import BasisFigures, MergeFigures, Result, SizeOption
 from adapterbank.demo.stages import stage
-from adapterbank.demo.table import picture
 from adapterbank.errors import MissingExtraError, NotFoundError
 
 if TYPE_CHECKING:
@@ -54,12 +53,11 @@ def run(
     adapters: Path | None,
     data: Path | None,
     console: Console,
-    quiet: bool = False,
     *,
     components: int = 3,
     gauge: str = "svd",
 ) -> Result:
-    """Run everything and return the figures; progress and, unless ``quiet``, the tables go to ``console``.
+    """Run everything and return the figures; progress goes to ``console``.
 
     ``bank`` is kept (None: a temporary one); ``adapters`` is a folder with ``adapters/<skill>/``, ``heads/`` and
     ``sentences.jsonl`` (None: ``examples/minilm`` of the checkout); ``data`` is another labelled set. Without the ``demo``
@@ -73,8 +71,6 @@ def run(
         result = _perform(Scene(opened, source, scratch, console), data or source / "sentences.jsonl", components, gauge)
     result["bank"] = str(bank) if bank else None
     result["seconds"] = round(time.monotonic() - start, 1)
-    if not quiet:
-        console.print(picture(result))
     return result
 
 
