@@ -70,7 +70,7 @@ class Adapters(Opened):
 
     def select(self, refs: Sequence[str], where: str | None = None) -> list[Version]:
         """The versions of ``refs`` and, with ``where``, those that match it; each once, in this order."""
-        found = self._versions_of(refs)
+        found = self._found(refs)
         found += self.versions(where=where) if where is not None else []
         if not found:
             raise UsageError(

@@ -28,7 +28,7 @@ class Bases(Opened):
         """Bytes and errors of a basis over ``refs`` for every number of components."""
         from adapterbank.ways import basis as ways
 
-        return ways.options(self.rooms, self._versions_of(refs), gauge=gauge, dtype=dtype, progress=progress)
+        return ways.options(self.rooms, self._found(refs), gauge=gauge, dtype=dtype, progress=progress)
 
     def build_basis(
         self,
@@ -53,9 +53,7 @@ class Bases(Opened):
         from adapterbank.ways import basis as ways
 
         size = ways.Size(components, energy, max_error, budget)
-        return ways.build(
-            self.rooms, name, self._versions_of(refs), size, gauge=gauge, dtype=dtype, force=force, progress=progress
-        )
+        return ways.build(self.rooms, name, self._found(refs), size, gauge=gauge, dtype=dtype, force=force, progress=progress)
 
     def bases(self, name: str | None = None) -> list[Basis]:
         """All bases, or the versions of one name."""
@@ -76,7 +74,7 @@ class Bases(Opened):
         """Project a version on a frozen basis; ErrorBoundError above the basis's worst error unless ``force``."""
         from adapterbank.ways import basis as ways
 
-        return ways.add(self.rooms, self.basis(basis), self._versions_of([ref])[0], force=force)
+        return ways.add(self.rooms, self.basis(basis), self._found([ref])[0], force=force)
 
     def rebuild_basis(
         self,
@@ -95,7 +93,7 @@ class Bases(Opened):
         """
         from adapterbank.ways import rebuild as ways
 
-        chosen = None if refs is None else self._versions_of(refs)
+        chosen = None if refs is None else self._found(refs)
         return ways.rebuild(
             self.rooms,
             self.basis(name),
@@ -116,7 +114,7 @@ class Bases(Opened):
         """The adapter from mean, components and coefficients alone; without ``basis`` the form with the smallest error."""
         from adapterbank.ways import reconstruct as ways
 
-        return ways.reconstruct(self.rooms, self._versions_of([ref])[0], basis=basis, device=device, dtype=dtype).adapter
+        return ways.reconstruct(self.rooms, self._found([ref])[0], basis=basis, device=device, dtype=dtype).adapter
 
     def write_reconstruction(
         self, ref: str, directory: str | Path, *, basis: str | None = None, device: str = "cpu", dtype: str = "float32"
@@ -125,5 +123,5 @@ class Bases(Opened):
         from adapterbank.ways import reconstruct as ways
 
         return ways.write_reconstruction(
-            self.rooms, self._versions_of([ref])[0], Path(directory), basis=basis, device=device, dtype=dtype
+            self.rooms, self._found([ref])[0], Path(directory), basis=basis, device=device, dtype=dtype
         )

@@ -55,10 +55,10 @@ class Merges(Opened):
         """Run the recipe of a merge again and say whether it gives the same bits, and what changed in the environment."""
         from adapterbank.ways import merge as ways
 
-        return ways.replay(self.rooms, self._versions_of([ref])[0])
+        return ways.replay(self.rooms, self._found([ref])[0])
 
     def revert(self, ref: str, directory: str | Path) -> results.Reverted:
         """Write the constituents of a merge beside each other under ``directory``."""
         from adapterbank.ways import merge as ways
 
-        return ways.revert(self.rooms, self._versions_of([ref])[0], Path(directory))
+        return ways.revert(self.rooms, self._found([ref])[0], Path(directory))

@@ -21,7 +21,7 @@ class Opened:
     def __init__(self, rooms: Rooms) -> None:
         self.rooms = rooms
 
-    def _versions_of(self, refs: Sequence[str]) -> list[Version]:
+    def _found(self, refs: Sequence[str]) -> list[Version]:
         """The versions of ``refs``, seen in one state of the catalog."""
         with self.rooms.catalog.reading() as tx:
             return [versions.get(tx, ref) for ref in refs]

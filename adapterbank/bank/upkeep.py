@@ -15,7 +15,7 @@ class Upkeep(Opened):
 
     def remove(self, refs: Sequence[str], *, dry_run: bool = False) -> results.Removal:
         """Remove versions; InUseError lists what needs one of them, and then none is removed."""
-        return remove.remove(self.rooms, self._versions_of(refs), dry_run=dry_run)
+        return remove.remove(self.rooms, self._found(refs), dry_run=dry_run)
 
     def compact(
         self,
@@ -32,9 +32,7 @@ class Upkeep(Opened):
         """
         from adapterbank.ways import compact as ways
 
-        return ways.compact(
-            self.rooms, self._versions_of(refs), level=level, basis=basis, drop_exact=drop_exact, dry_run=dry_run
-        )
+        return ways.compact(self.rooms, self._found(refs), level=level, basis=basis, drop_exact=drop_exact, dry_run=dry_run)
 
     def gc(self, *, dry_run: bool = False, grace: float = 3600.0) -> results.Garbage:
         """Delete objects that nothing refers to and files that killed processes left."""
@@ -44,7 +42,7 @@ class Upkeep(Opened):
         self, refs: Sequence[str] | None = None, *, sample: float | None = None, progress: Progress | None = None
     ) -> results.Verification:
         """Check rows and objects against their digests: all, a sample, or what ``refs`` need."""
-        chosen = None if refs is None else self._versions_of(refs)
+        chosen = None if refs is None else self._found(refs)
         return verify.verify(self.rooms, chosen, sample=sample, progress=progress)
 
     def doctor(self) -> list[results.Check]:
