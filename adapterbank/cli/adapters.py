@@ -45,7 +45,7 @@ def list_command(session: Session, names: tuple[str, ...], where: str | None, li
     "search",
     examples=(
         "adapterbank search 'rank=16 and base~llama and acc>0.8'",
-        "adapterbank search 'kind=merge or name~sql' --sort -created --limit 10",
+        "adapterbank search 'method=ties or created>=2026-11' --sort -created --limit 10",
     ),
     prints=(VersionsDocument,),
 )
@@ -55,8 +55,9 @@ def list_command(session: Session, names: tuple[str, ...], where: str | None, li
 def search_command(session: Session, expression: str, limit: int | None, sort: str | None) -> None:
     """List the versions that an expression selects.
 
-    Comparisons with = != < <= > >= and ~ (contains), joined by and, or, not and parentheses. A word that is no field of a
-    version is a metric or a tag.
+    Comparisons with = != < <= > >= and ~ (contains), joined by and, or, not and parentheses. Fields: name, version, alias,
+    base, rank, alpha, rslora, kind, dtype, level, method, parameters, bytes (10MB, 8MiB) and created (2026-11-23). Any other
+    word is a tag or a metric of the bank; tag.K and metric.K say which.
     """
     found = session.open(readonly=True).versions(where=expression, limit=limit, sort=sort)
     emit(session, document(VersionsDocument, {"versions": found}), pictures.versions)

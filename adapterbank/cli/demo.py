@@ -7,21 +7,27 @@ from pathlib import Path
 import click
 
 from adapterbank.cli.command import command
+from adapterbank.cli.documents import document
 from adapterbank.cli.output import console, emit
 from adapterbank.cli.session import Session, pass_session
+from adapterbank.demo.result import Result
+from adapterbank.demo.table import picture
 
 _Folder = click.Path(path_type=Path)
 
 
 @command(
     "demo",
-    examples=("adapterbank demo", "adapterbank demo --data my-sentences/ --json", "adapterbank demo --bank-dir ./demo-bank"),
+    examples=(
+        "adapterbank demo",
+        "adapterbank demo --data my-sentences/ --json",
+        "adapterbank demo --bank-dir ./demo-bank",
+    ),
+    prints=(Result,),
 )
-@click.option("--adapters", type=_Folder, metavar="DIR", help="PEFT directories. Default: the eight of examples/minilm.")
-@click.option("--data", type=_Folder, metavar="DIR", help="Labelled sentences. Default: those of examples/minilm.")
-@click.option(
-    "--bank-dir", type=_Folder, metavar="DIR", help="Where to make the bank. Default: a folder that is removed afterwards."
-)
+@click.option("--adapters", type=_Folder, metavar="DIR", help="A folder laid out as examples/minilm is, which is the default.")
+@click.option("--data", type=_Folder, metavar="DIR", help="Other labelled sentences.")
+@click.option("--bank-dir", type=_Folder, metavar="DIR", help="Keep the bank here. Default: a temporary folder.")
 @pass_session
 def demo_command(session: Session, adapters: Path | None, data: Path | None, bank_dir: Path | None) -> None:
     """Run the whole way on real adapters and print a table.
@@ -31,6 +37,7 @@ def demo_command(session: Session, adapters: Path | None, data: Path | None, ban
     """
     from adapterbank.demo.run import run
 
-    result = run(bank_dir, adapters, data, console(err=session.json), session.json)
-    if session.json:
-        emit(session, result, lambda _: "")
+    watched = console(err=True)
+    watched.quiet = session.json
+    result = run(bank=bank_dir, adapters=adapters, data=data, console=watched)
+    emit(session, document(Result, result), lambda _: picture(result))

@@ -46,7 +46,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "doctor": ("upkeep", "Say how this bank is set up and what is wrong with it."),
         "upgrade": ("upkeep", "Bring the schema of a bank up to date; a backup is kept."),
         "verify": ("upkeep", "Check stored bytes and rows against their digests."),
-        "gc": ("upkeep", "Delete objects that nothing refers to."),
+        "gc": ("upkeep", "Delete objects that nothing refers to, and what killed processes left behind."),
         "remove": ("upkeep", "Remove versions that nothing else needs."),
         "completion": ("completion", "Print the completion script of a shell."),
     },

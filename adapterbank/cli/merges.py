@@ -98,7 +98,10 @@ def replay_command(session: Session, ref: str) -> None:
 @click.argument("directory", metavar="DIR", type=click.Path())
 @pass_session
 def revert_command(session: Session, ref: str, directory: str) -> None:
-    """Hand back the constituents of a merge, each in a directory of its own below DIR."""
+    """Hand back the constituents of a merge.
+
+    Each is written to DIR/NAME@N: bit for bit where its exact bytes are kept, else as an approximation marked as one.
+    """
     reverted = session.open().revert(ref, directory)
     parts = [document(ExportedDocument, part, ref=part.version.ref) for part in reverted.constituents]
     emit(session, document(RevertedDocument, reverted, constituents=parts), pictures.reverted)

@@ -60,7 +60,7 @@ def reference(function: Decorated) -> Decorated:
 
 def listing(function: Decorated) -> Decorated:
     """``--limit`` and ``--sort``."""
-    sort = click.option("--sort", metavar="KEY", help="Sort by a key of the listing; -KEY turns it round.")
+    sort = click.option("--sort", metavar="KEY", help="A field or a metric, or several with commas; -KEY is descending.")
     limit = click.option("--limit", type=click.IntRange(min=1), metavar="N", help="At most N rows.")
     return limit(sort(function))
 

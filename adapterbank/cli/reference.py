@@ -46,7 +46,7 @@ def _exit_codes() -> Iterator[str]:
     yield 'With `--json` an error is one document on standard error, `{"error": {"code", "message", "hint", "details"}}`.\n'
     yield "| exit | code | when |\n|---|---|---|\n| 0 |  | Done. |\n| 1 | `unexpected`, `error` | Anything else. |"
     for kind in AdapterBankError.__subclasses__():
-        yield f"| {kind.exit_code} | `{kind.code}` | {(inspect.getdoc(kind) or '').splitlines()[0]} |"
+        yield f"| {kind.exit_code} | `{kind.code}` | {_said(kind).splitlines()[0]} |"
     yield f"| {INTERRUPTED} | `interrupted` | The user stopped it. |\n"
 
 
@@ -76,7 +76,7 @@ def _options(found: click.Command, context: click.Context) -> Iterator[str]:
 def _documents(context: click.Context) -> Iterator[str]:
     for kind in sorted(_kinds(context), key=_title):
         yield f"### {_title(kind)}\n"
-        yield f"{inspect.getdoc(kind)}\n"
+        yield f"{_said(kind)}\n"
         yield "| key | value |\n|---|---|"
         for key, hint in get_type_hints(kind).items():
             yield f"| `{key}` | {_type(hint)} |"
@@ -104,6 +104,11 @@ def walk(at: Group, context: click.Context) -> Iterator[Command | Group]:
         yield found
         if isinstance(found, Group):
             yield from walk(found, context)
+
+
+def _said(kind: type) -> str:
+    """A docstring with the code marks of Markdown."""
+    return (inspect.getdoc(kind) or "").replace("``", "`")
 
 
 def _title(kind: type) -> str:

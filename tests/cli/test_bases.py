@@ -1,0 +1,113 @@
+"""Bases, reconstruction and compaction on the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Run
+
+BUILD = ("basis", "build", "b2", "sql@1", "math", "law")
+
+
+def test_without_a_size_the_options_are_shown_and_the_exit_status_is_2(run: Run):
+    ran = run(*BUILD, "--json")
+    assert (ran.code, ran.error["code"]) == (2, "usage")
+    assert "--components" in ran.error["hint"]
+    options = ran.json["options"]
+    assert [option["components"] for option in options] == sorted(option["components"] for option in options)
+    assert options[-1]["error_worst"] < 1e-5 < options[0]["error_worst"]
+    assert "of originals" in run(*BUILD).out
+    assert [basis["ref"] for basis in run("basis", "list", "--json").json["bases"]] == ["b1@1"]
+
+
+@pytest.mark.parametrize(
+    ("size", "components"), [(("--components", 1), 1), (("--energy", 1), 2), (("--max-error", 1e-3), 2), (("--budget", 10), 2)]
+)
+def test_each_size_option_chooses_p(run: Run, size: tuple[object, ...], components: int):
+    assert run(*BUILD, *size, "--force", "--json").json["components"] == components
+
+
+def test_two_sizes_make_no_sense(run: Run):
+    ran = run(*BUILD, "--components", 1, "--energy", 0.5, "--json")
+    assert (ran.code, ran.error["code"]) == (2, "usage")
+    assert "--energy" in ran.error["message"]
+
+
+def test_gauge_and_dtype_are_recorded(run: Run):
+    built = run(*BUILD, "--components", 2, "--gauge", "svd", "--store-dtype", "bfloat16", "--force", "--json").json
+    assert (built["gauge"], built["dtype"], built["members"]) == ("svd", "bfloat16", 3)
+
+
+def test_show_has_the_error_of_every_member_and_module(run: Run):
+    shown = run("basis", "show", "b1", "--json").json
+    assert [form["version"] for form in shown["forms"]] == ["law@1", "math@1", "sql@1"]
+    assert all(len(form["module_errors"]) == 3 and form["error"] < 1e-4 for form in shown["forms"])
+    text, more = run("basis", "show", "b1").out, run("basis", "show", "b1", "--modules").out
+    assert "encoder.layer.0.output.dense" not in text and "encoder.layer.0.output.dense" in more
+
+
+def test_adding_above_the_bound_needs_force(run: Run):
+    refused = run("basis", "add", "b1", "sql@2", "--json")
+    assert (refused.code, refused.error["code"]) == (14, "error_bound")
+    added = run("basis", "add", "b1", "sql@2", "--force", "--json").json["forms"]
+    assert [(form["version"], form["basis"]) for form in added] == [("sql@2", "b1@1")]
+
+
+def test_rebuild_shows_before_and_after(run: Run):
+    rebuilt = run("basis", "rebuild", "b1", "--components", 1, "--force", "--json").json
+    assert (rebuilt["before"]["ref"], rebuilt["after"]["ref"], rebuilt["removed"]) == ("b1@1", "b1@2", True)
+    assert rebuilt["after"]["error_worst"] > rebuilt["before"]["error_worst"]
+    text = run("basis", "rebuild", "b1", "sql@1", "math", "sql@2", "--components", 2, "--force").out
+    assert "b1@3" in text and "sql@2" in text
+
+
+def test_remove_after_a_dry_run(run: Run):
+    assert run("basis", "remove", "b1", "--dry-run", "--json").json["dry_run"]
+    assert run("basis", "show", "b1").code == 0
+    assert run("basis", "remove", "b1", "--json").json["refs"] == ["b1@1"]
+    assert run("basis", "show", "b1").code == 3
+
+
+def test_reconstruct_writes_a_directory_and_names_the_form(run: Run, tmp_path: Path):
+    written = run("reconstruct", "math", tmp_path / "out", "--json").json
+    assert (written["ref"], written["basis"], written["error_kind"]) == ("math@1", "b1@1", "measured")
+    assert {path.name for path in (tmp_path / "out").iterdir()} >= {"adapter_config.json", "adapter_model.safetensors"}
+    half = run("reconstruct", "math", tmp_path / "half", "--basis", "b1", "--dtype", "bfloat16", "--json").json
+    assert half["bytes"] < written["bytes"]
+    assert run("reconstruct", "sql@2", tmp_path / "none").code == 3
+
+
+COMPACT = ("compact", "law", "--level", "bounded")
+
+
+def test_compact_says_what_is_missing(run: Run):
+    """First --drop-exact, then --yes; each hint is the line to run."""
+    first = run(*COMPACT, "--json")
+    assert (first.code, first.error["code"]) == (2, "usage")
+    assert first.error["hint"].endswith("--drop-exact")
+    second = run(*COMPACT, "--drop-exact", "--json")
+    assert (second.code, second.error["code"]) == (2, "usage")
+    assert second.error["hint"].endswith("compact law --level bounded --drop-exact --json --yes")
+    assert run("show", "law", "--json").json["level"] == "exact"
+
+
+def test_compact_drops_the_exact_bytes(run: Run, tmp_path: Path):
+    planned = run(*COMPACT, "--drop-exact", "--dry-run", "--json").json
+    assert planned["dry_run"] and run("show", "law", "--json").json["level"] == "exact"
+    done = run(*COMPACT, "--drop-exact", "--yes", "--json").json
+    assert (done["refs"], done["forms"]["law@1"]["basis"]) == (["law@1"], "b1@1")
+    assert done["bytes_freed"] > 0
+    refused = run("export", "law", tmp_path / "exact", "--json")
+    assert (refused.code, refused.error["code"]) == (10, "bounded_only")
+    bounded = run("export", "law", tmp_path / "bounded", "--bounded", "--json").json
+    assert not bounded["exact"] and bounded["error"] < 1e-4
+    held = run("basis", "remove", "b1", "--json")
+    assert (held.code, held.error["code"]) == (11, "in_use")
+    assert held.error["details"]
+
+
+def test_compact_lists_the_merges_whose_revert_becomes_bounded(run: Run):
+    done = run("compact", "sql@1", "--level", "bounded", "--basis", "b1", "--drop-exact", "--yes")
+    assert "revert of both@1 becomes bounded" in done.out
