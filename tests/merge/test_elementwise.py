@@ -102,3 +102,12 @@ def test_at_most_n_plus_2_dense_deltas_of_one_module_are_alive(method, count):
         run(method, adapters, names=digests(count))
     dense = d_out * d_in * 8
     assert dense < live.peak <= (count + 2) * dense
+
+
+@pytest.mark.parametrize("method", [name for name, method in METHODS.items() if method.kind != "elementwise"])
+def test_no_other_method_builds_a_dense_delta(method):
+    side = 2048
+    adapters = [Adapter({"m": factors(seed, side, side, 2)}) for seed in (1, 2)]
+    with LiveBytes() as live:
+        run(method, adapters)
+    assert 0 < live.peak < side * side * 8 / 10
