@@ -6,7 +6,7 @@ from pathlib import Path
 
 from adapterbank.catalog.rows import Version
 from adapterbank.errors import BoundedOnlyError
-from adapterbank.peft_format.writer import write_directory
+from adapterbank.peft_format.directory import write_directory
 from adapterbank.ways.results import Exported
 from adapterbank.ways.rooms import Rooms, weights_of
 

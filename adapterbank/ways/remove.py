@@ -27,9 +27,9 @@ def remove_basis(rooms: Rooms, basis: Basis, *, dry_run: bool = False) -> Remova
 def gc(rooms: Rooms, *, dry_run: bool = False, grace: float = 3600.0) -> Garbage:
     """Delete objects that nothing refers to (age over ``grace`` seconds unless a command released them) and litter.
 
-    It runs under the exclusive lock, so an object between its put and its row cannot be taken away.
+    It runs under the exclusive lock, so an object between its put and its row cannot be taken away; a dry run only reads.
     """
-    with rooms.vault.deleting():
+    with rooms.vault.holding() if dry_run else rooms.vault.deleting():
         with rooms.catalog.reading() as tx:
             known = {stored.digest for stored in objects.listing(tx)}
             free = {stored.digest for stored in objects.unreferenced(tx)}

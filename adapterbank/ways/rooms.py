@@ -10,7 +10,7 @@ from pathlib import Path
 from adapterbank.catalog import objects
 from adapterbank.catalog.rows import Version
 from adapterbank.catalog.session import Catalog
-from adapterbank.errors import BoundedOnlyError
+from adapterbank.errors import BoundedOnlyError, BusyError
 from adapterbank.vault.mapped import Mapped
 from adapterbank.vault.objects import Vault
 
@@ -43,8 +43,15 @@ def delete_released(rooms: Rooms) -> tuple[int, int]:
     """Delete what committed commands released and nothing refers to again; returns (objects, bytes).
 
     Runs after the commit, under the exclusive lock: nobody is between putting an object and committing its row. What a
-    kill leaves undone here is done by the next command that deletes.
+    kill leaves undone here is done by the next command that deletes, and so is what has to wait too long for writers.
     """
+    try:
+        return _delete_released(rooms)
+    except BusyError:
+        return 0, 0
+
+
+def _delete_released(rooms: Rooms) -> tuple[int, int]:
     with rooms.catalog.reading() as tx:
         if not objects.released(tx):
             return 0, 0
