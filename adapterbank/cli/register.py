@@ -20,6 +20,7 @@ from adapterbank.cli.values import NumberPair, Pair, VersionRef
 from adapterbank.errors import RefusedInputError, UsageError
 from adapterbank.report import adapters as pictures
 
+STATUSES = ("registered", "unchanged", "restored", "refused")
 _ONE = ("alias", "parent")  # options that mean one version
 
 
@@ -47,10 +48,11 @@ _ONE = ("alias", "parent")  # options that mean one version
 def register_command(session: Session, directories: tuple[Path, ...], name: str | None, **options: Any) -> None:
     """Put adapters into the bank: each directory becomes an immutable version.
 
-    The same files again are the same version, and it says so. In bulk every adapter is a transaction of its own: run it
-    again after an interruption and it goes on. Adapters that are refused are listed with their codes, the others are
-    registered, and the exit code is 7. With --name-from dir the name is that of the directory; with --name-from config it
-    is the configuration's adapter_name or name, else the base model's and the directory's, joined by a dash.
+    The same files again are the same version, and it says so; a version that was compacted gets its exact bytes back. In
+    bulk every adapter is a transaction of its own: run it again after an interruption and it goes on. Adapters that are
+    refused are listed with their codes, the others are registered, and the exit code is 7. With --name-from dir the name is
+    that of the directory; with --name-from config it is the configuration's adapter_name or name, else the base model's and
+    the directory's, joined by a dash.
     """
     name_from, roots = options.pop("name_from"), options.pop("recursive")
     options |= {"tags": dict(options["tags"]), "metrics": dict(options["metrics"])}
@@ -89,7 +91,7 @@ def _register_many(session: Session, items: list[tuple[Path, str]], options: dic
             outcomes.append(outcome)
             if step:
                 step(len(outcomes), len(items))
-    counts = dict.fromkeys(("registered", "unchanged", "refused"), 0) | Counter(outcome.status for outcome in outcomes)
+    counts = dict.fromkeys(STATUSES, 0) | Counter(outcome.status for outcome in outcomes)
     emit(session, document(BulkDocument, {**counts, "outcomes": outcomes}), pictures.outcomes)
     if counts["refused"]:
         raise RefusedInputError(f"{counts['refused']} of {len(items)} adapters were refused, the others are in the bank")

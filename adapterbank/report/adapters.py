@@ -57,6 +57,7 @@ _EVENTS = (
     Column("to", "new", right=True),
     Column("when", "created", when),
 )
+_STATUSES = ("registered", "unchanged", "restored", "refused")
 _OUTCOMES = (
     Column("path", "path"),
     Column("name", "name"),
@@ -110,7 +111,7 @@ def registered(document: Row) -> RenderableType:
 
 def outcomes(document: Row) -> RenderableType:
     """A bulk registration: what was refused and why, then the counts."""
-    counts = line("  ".join(f"{key}: {document[key]}" for key in ("registered", "unchanged", "refused")), "bold")
+    counts = line("  ".join(f"{key}: {document[key]}" for key in _STATUSES), "bold")
     return Group(grid(_OUTCOMES, document["outcomes"], "no adapters"), counts)
 
 

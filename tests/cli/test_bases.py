@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -106,6 +109,34 @@ def test_compact_drops_the_exact_bytes(run: Run, tmp_path: Path):
     held = run("basis", "remove", "b1", "--json")
     assert (held.code, held.error["code"]) == (11, "in_use")
     assert held.error["details"]
+
+
+def typed(bank: Path, answer: bytes) -> int:
+    """The exit status of compact on a terminal where a person answers."""
+    master, slave = os.openpty()
+    words = [sys.executable, "-c", "from adapterbank.cli.main import main; main()", "--bank", str(bank), *COMPACT]
+    with subprocess.Popen([*words, "--drop-exact"], stdin=slave, stdout=subprocess.PIPE, stderr=slave) as process:
+        asked = b""
+        while b"[y/N]" not in asked:
+            asked += os.read(master, 1024)
+        os.write(master, answer)
+        process.communicate()
+    os.close(master)
+    os.close(slave)
+    return process.returncode
+
+
+def test_on_a_terminal_compact_asks(run: Run, bank: Path):
+    assert typed(bank, b"n\n") == 130
+    assert run("show", "law", "--json").json["level"] == "exact"
+    assert typed(bank, b"y\n") == 0
+    assert run("show", "law", "--json").json["level"] == "bounded"
+
+
+def test_registering_a_compacted_version_again_restores_it(run: Run, adapters: Path, tmp_path: Path):
+    assert run(*COMPACT, "--drop-exact", "--yes").code == 0
+    assert run("register", adapters / "law", "--name", "law", "--json").json["status"] == "restored"
+    assert run("export", "law", tmp_path / "law", "--json").json["exact"]
 
 
 def test_compact_lists_the_merges_whose_revert_becomes_bounded(run: Run):

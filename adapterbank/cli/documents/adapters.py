@@ -80,7 +80,7 @@ class VersionsDocument(TypedDict):
 
 
 class RegisteredDocument(TypedDict):
-    """One directory registered; ``status`` is ``registered`` or ``unchanged``."""
+    """One directory registered; ``status`` is ``registered``, ``unchanged`` or ``restored`` (its exact bytes are back)."""
 
     ref: str
     status: str
@@ -105,6 +105,7 @@ class BulkDocument(TypedDict):
 
     registered: int
     unchanged: int
+    restored: int
     refused: int
     outcomes: list[OutcomeDocument]
 
