@@ -108,7 +108,8 @@ def _targets(config: LoraConfig, inventory: Inventory) -> Iterator[Problem]:
     for pair in inventory.pairs:
         matched = config.targeted_by(pair.own.partition(".base_layer")[0])
         used |= matched
-        if not matched and not is_expert(config, pair.own):
+        # PEFT takes a tied module out of the list it saves.
+        if not matched and not is_expert(config, pair.own) and not config.get("ensure_weight_tying"):
             yield Problem("untargeted_module", f"{pair.own} has factors but is not in target_modules", pair.own, "warning")
     for key in inventory.carried.values():
         used |= config.targeted_by(names.split(names.unwrapped(key))[0])

@@ -24,7 +24,9 @@ def entry(dtype: str, shape: list[int], begin: int, end: int | None = None) -> d
     return {"dtype": dtype, "shape": shape, "data_offsets": [begin, end]}
 
 
-def weights(tensors: Mapping[str, np.ndarray], *, dtype: str = "F32", metadata: Any = None, order: list[str] | None = None) -> bytes:
+def weights(
+    tensors: Mapping[str, np.ndarray], *, dtype: str = "F32", metadata: Any = None, order: list[str] | None = None
+) -> bytes:
     """A well-formed file; float arrays are stored as ``dtype`` (BF16 by truncation), others as they are."""
     header: dict[str, Any] = {} if metadata is None else {"__metadata__": metadata}
     parts, at = [], 0
@@ -50,7 +52,9 @@ def config(**fields: Any) -> bytes:
     return json.dumps({"peft_type": "LORA", "r": 4, "lora_alpha": 8, **fields}).encode()
 
 
-def pair(module: str, r: int = 4, d_in: int = 6, d_out: int = 5, *, seed: int = 0, prefix: str = PREFIX) -> dict[str, np.ndarray]:
+def pair(
+    module: str, r: int = 4, d_in: int = 6, d_out: int = 5, *, seed: int = 0, prefix: str = PREFIX
+) -> dict[str, np.ndarray]:
     """Factors of one linear module."""
     rng = np.random.default_rng([seed, *module.encode()])
     return {

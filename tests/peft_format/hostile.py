@@ -58,7 +58,10 @@ HEADERS: dict[str, tuple[str, bytes]] = {
     "Infinity in the header": ("header_json_constant", raw(b'{"a": -Infinity}')),
     "float overflow": ("header_json_constant", raw(b'{"a": 1e999}')),
     "an integer of 5000 digits": ("header_json", raw(b'{"a": ' + b"9" * 5000 + b"}")),
-    "duplicate tensor, the first nonsense": ("header_duplicate_key", _text(f'{{"{A}": 1, "{A}": {_A_TEXT}, "{B}": {_B_TEXT}}}')),
+    "duplicate tensor, the first nonsense": (
+        "header_duplicate_key",
+        _text(f'{{"{A}": 1, "{A}": {_A_TEXT}, "{B}": {_B_TEXT}}}'),
+    ),
     "duplicate metadata": ("header_duplicate_key", _text(f'{{"__metadata__": {{}}, "__metadata__": {{}}, "{A}": {_A_TEXT}}}')),
     "duplicate dtype in an entry": ("header_duplicate_key", _text(f'{{"{A}": {{"dtype": "F32", "dtype": "F16"}}}}')),
     "duplicate through an escape": ("header_duplicate_key", _text('{"a": 1, "\\u0061": 2}')),

@@ -57,7 +57,9 @@ _JSON = st.recursive(
     lambda children: st.lists(children, max_size=5) | st.dictionaries(st.text(max_size=8), children, max_size=5),
     max_leaves=12,
 )
-_ENTRY = st.fixed_dictionaries({"dtype": st.sampled_from(["F32", "BF16", "I64"]) | _JSON, "shape": _JSON, "data_offsets": _JSON})
+_ENTRY = st.fixed_dictionaries(
+    {"dtype": st.sampled_from(["F32", "BF16", "I64"]) | _JSON, "shape": _JSON, "data_offsets": _JSON}
+)
 
 
 @settings(max_examples=200, deadline=None)
