@@ -17,7 +17,7 @@ def write_directory(dest: Path, files: Mapping[str, bytes]) -> None:
     ConflictError if ``dest`` exists and is not an empty directory; StorageError if the disk is full or fails, and then
     nothing is left behind.
     """
-    dest = Path(dest)
+    dest = Path(dest).absolute()
     if dest.is_symlink() or (dest.exists() and not (dest.is_dir() and not any(dest.iterdir()))):
         raise _occupied(dest)
     try:
