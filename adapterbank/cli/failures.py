@@ -60,16 +60,16 @@ def report(error: Exception, session: Session) -> int:
 
 
 def _for_people(told: Failure) -> str:
-    lines = [
-        f"Error: {told.message}",
-        *(f"  {_finding(item)}" for item in told.details or () if not isinstance(told.details, str)),
-    ]
+    details = told.details if isinstance(told.details, list | tuple) else []
+    lines = [f"Error: {told.message}", *(f"  {_finding(item)}" for item in details)]
     return "\n".join([*lines, *([f"Try: {told.hint}"] if told.hint else [])])
 
 
 def _finding(item: Any) -> str:
     """One line for one entry of an error's details: a problem, a dependent, or plain text."""
-    if isinstance(item, dict) and {"code", "message"} <= item.keys():
-        where = f" ({item['where']})" if item.get("where") else ""
-        return f"[{item['code']}] {item['message']}{where}"
+    match item:
+        case {"code": code, "message": message, **rest}:
+            return f"[{code}] {message}" + (f" ({rest['where']})" if rest.get("where") else "")
+        case {"dependent": dependent, "needed": needed, "kind": kind}:
+            return f"{dependent} needs {needed} ({kind})"
     return str(item)

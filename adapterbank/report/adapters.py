@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.console import Group, RenderableType
 
 from adapterbank.report.grid import Column, Row, facts, grid, line, titled
-from adapterbank.report.words import error, pairs, safe, several, short, size, when
+from adapterbank.report.words import error, pairs, several, short, size, when
 
 _REF = Column("ref", "ref", style="cyan")
 _VERSIONS = (
@@ -50,6 +50,14 @@ FORMS = (
     Column("error", "error", error, right=True),
     Column("kind", "error_kind"),
 )
+_RECIPE = (
+    Column("method", "method"),
+    Column("options", "options", pairs),
+    Column("rank", "rank"),
+    Column("seed", "seed"),
+    Column("residual", "residual", error),
+)
+_INPUTS = (Column("input", "ref", style="cyan"), Column("weight", "weight", right=True), Column("content", "digest", short))
 _DEPENDENTS = (Column("dependent", "dependent", style="cyan"), Column("why", "kind"), Column("needs", "needed"))
 _EVENTS = (
     Column("alias", "alias", style="green"),
@@ -86,16 +94,8 @@ def version(document: Row) -> RenderableType:
 
 
 def recipe(document: Row) -> RenderableType:
-    """How a merge was made."""
-    body = {**document["body"], "method": document["method"], "residual": error(document["residual"])}
-    columns = [
-        Column(key, key, lambda value: pairs(value) if isinstance(value, dict) else _text(value)) for key in sorted(body)
-    ]
-    return facts(columns, body)
-
-
-def _text(value: object) -> str:
-    return several([_text(item) for item in value]) if isinstance(value, list) else safe(value)
+    """How a merge was made: the method and its options, then the inputs."""
+    return Group(facts(_RECIPE, document), grid(_INPUTS, document["inputs"], "no inputs"))
 
 
 def label(document: Row) -> RenderableType:

@@ -6,7 +6,7 @@ from rich.console import Group, RenderableType
 
 from adapterbank.report.adapters import exported
 from adapterbank.report.grid import Column, Row, facts, grid, line, titled
-from adapterbank.report.words import error, pairs, safe, size
+from adapterbank.report.words import error, pairs, size
 
 _METHODS = (
     Column("method", "name", style="cyan"),
@@ -22,8 +22,8 @@ def merged(document: Row) -> RenderableType:
     version = document["version"]
     head = f"{document['ref']}  {document['status']}  rank {document['rank']}, {size(version['bytes'])}"
     parts: list[RenderableType] = [line(f"{head}, residual {error(document['residual'])}")]
-    if document["report"]:
-        parts.append(facts([Column(key, key, safe) for key in document["report"]], document["report"]))
+    told = {key: value for key, value in document["report"].items() if not isinstance(value, dict)}
+    parts += [facts([Column(key, key) for key in told], told)] if told else []
     return Group(*parts)
 
 

@@ -53,6 +53,12 @@ def test_every_problem_of_a_refused_input_is_told():
     assert told.err == "Error: refused\n  [nan] 3 values are not finite (lora_A)\n  [unpaired] no lora_B\n"
 
 
+def test_dependents_and_plain_details_are_told():
+    edge = {"dependent": "version both@1", "needed": "version sql@1", "kind": "constituent"}
+    told = failing(errors.InUseError("needed", details=[edge, "and more"]), "list")
+    assert told.err == "Error: needed\n  version both@1 needs version sql@1 (constituent)\n  and more\n"
+
+
 @pytest.mark.parametrize(
     ("error", "code", "status"),
     [

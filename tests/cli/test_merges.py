@@ -12,7 +12,9 @@ def test_weights_options_and_rank_reach_the_recipe(run: Run):
     merged = run("merge", *words, "--json").json
     assert (merged["ref"], merged["status"], merged["rank"]) == ("tied@1", "registered", 6)
     recipe = run("show", "tied", "--json").json["recipe"]
-    assert recipe["method"] == "ties" and recipe["residual"] == merged["residual"]
+    assert (recipe["method"], recipe["rank"], recipe["seed"]) == ("ties", 6, 7)
+    assert recipe["residual"] == merged["residual"] and recipe["options"]["density"] == 0.5
+    assert [(part["ref"], part["weight"]) for part in recipe["inputs"]] == [("sql@1", 0.5), ("law@1", 1.0)]
     assert run("merge", *words, "--json").json["status"] == "unchanged"
 
 

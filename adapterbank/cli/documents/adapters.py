@@ -46,12 +46,25 @@ class ModuleDocument(TypedDict):
     kind: str
 
 
+class IngredientDocument(TypedDict):
+    """An input of a merge; ``digest`` is that of its content."""
+
+    ref: str
+    digest: str
+    weight: float
+
+
 class RecipeDocument(TypedDict):
-    """The recipe of a merge."""
+    """The recipe of a merge; ``forms`` has the stored form of each input whose exact bytes were gone already."""
 
     method: str
-    body: dict[str, Any]
+    inputs: list[IngredientDocument]
+    options: dict[str, Any]
+    rank: int | None
+    seed: int
+    dtype: str
     residual: float
+    forms: dict[str, Any]
     environment: dict[str, str]
 
 
