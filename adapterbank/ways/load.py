@@ -16,9 +16,10 @@ from adapterbank.ways.rooms import Rooms, weights_of
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Loaded:
-    """``form`` is None for the exact adapter, else the bounded form that ``adapter`` was decoded from."""
+    """``form`` is None for the exact adapter, else the bounded form that it was decoded from; ``config`` is the original's."""
 
     adapter: Adapter
+    config: bytes
     form: Member | None = None
 
 
@@ -27,7 +28,7 @@ def load(rooms: Rooms, version: Version) -> Iterator[Loaded]:
     """The best there is of ``version``; exact tensors are views into the mapped object, valid inside the block."""
     if version.level != "bounded":
         with weights_of(rooms, version) as (config, mapped):
-            yield Loaded(read(config, mapped.buffer))
+            yield Loaded(read(config, mapped.buffer), config)
         return
     from adapterbank.ways.reconstruct import reconstruct_member
 
@@ -35,4 +36,4 @@ def load(rooms: Rooms, version: Version) -> Iterator[Loaded]:
         member = levels.bounded_member(tx, version)
     if member is None:
         raise IntegrityError(f"{version.ref} is at level bounded but no form stands for it", hint="adapterbank verify")
-    yield Loaded(reconstruct_member(rooms, member), member)
+    yield Loaded(reconstruct_member(rooms, member), rooms.vault.read(version.config), member)

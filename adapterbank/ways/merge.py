@@ -57,7 +57,7 @@ def merge_versions(
     base_model = same_base_model(chosen)
     plain_lora(chosen)
     merged, forms = _run(rooms, recipe, chosen, progress)
-    config, weights = _encode(merged, base_model)
+    config, weights = _encode(rooms, merged, chosen[0])
     body = {"refs": [version.ref for version in chosen], "forms": forms, "recipe": recipe.to_json()}
     inspection = inspect(config, weights)
     entry = replace(entry, base_model=base_model)
@@ -74,7 +74,7 @@ def replay(rooms: Rooms, version: Version) -> Replay:
     row = _recipe(rooms, version)
     recipe, chosen = Recipe.from_json(row.body["recipe"]), _constituents(rooms, row)
     merged, _ = _run(rooms, recipe, chosen, None)
-    config, weights = _encode(merged, version.base_model)
+    config, weights = _encode(rooms, merged, chosen[0])
     now = environment()
     changed = {key: (row.environment.get(key), now.get(key)) for key in sorted({*row.environment, *now})}
     changed = {key: pair for key, pair in changed.items() if pair[0] != pair[1]}
@@ -116,9 +116,11 @@ def _run(
     return merged, forms
 
 
-def _encode(merged: Merged, base_model: str) -> tuple[bytes, bytes]:
+def _encode(rooms: Rooms, merged: Merged, first: Version) -> tuple[bytes, bytes]:
+    """The two files of the merge; task type and orientation come from the configuration of the first constituent."""
     dtype = next((factors.A.dtype for factors in merged.adapter.modules.values()), torch.float32)
-    files = encode(replace(merged.adapter, base_model=base_model), dtype=dtype)
+    adapter = replace(merged.adapter, base_model=first.base_model)
+    files = encode(adapter, rooms.vault.read(first.config), dtype=dtype)
     return files["adapter_config.json"], files["adapter_model.safetensors"]
 
 
