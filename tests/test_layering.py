@@ -143,6 +143,12 @@ def test_the_numerics_run_without_a_disk(place: str) -> None:
         assert not brings_in(path, {"sqlalchemy", "alembic", "click"})
 
 
+@pytest.mark.parametrize("place", ["bank", "cli"])
+def test_the_facade_and_the_command_line_load_without_torch(place: str) -> None:
+    for path in (p for p in modules() if within(dotted(p), (place,))):
+        assert not brings_in(path, HEAVY)
+
+
 def test_peft_is_imported_only_where_a_model_is_touched() -> None:
     eager = [f"{path}:{i.line}" for path in modules() for i in imports(path) if i.eager and top(i.target) == "peft"]
     assert not eager
