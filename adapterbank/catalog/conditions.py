@@ -154,7 +154,7 @@ def _size(token: Token) -> float | None:
     """Bytes: ``1500``, ``10MB`` (decimal) or ``8MiB`` (binary)."""
     match = _SIZE.fullmatch(token.text)
     if match is None:
-        return None
-    prefix = (match.group(2) or "").lower()
-    step = 1024 if prefix.endswith("i") else 1000
-    return float(match.group(1)) * (step ** ("kmgt".index(prefix[0]) + 1) if prefix else 1)
+        return _number(token)
+    number, prefix = match.groups()
+    step = 1024 if prefix and prefix.lower().endswith("i") else 1000
+    return float(number) * (step ** ("kmgt".index(prefix[0].lower()) + 1) if prefix else 1)

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import Boolean, Column, Connection, Float, Integer, LargeBinary, Table, and_, func, select
+from sqlalchemy import Boolean, Column, Connection, Float, LargeBinary, Table, and_, func, select
 from sqlalchemy.exc import DBAPIError
 
 from adapterbank.catalog import structure
@@ -125,14 +125,12 @@ def describe(table: Table, row: Mapping[Any, Any]) -> str:
 
 def _canonical(column: Column[Any], value: Any) -> Any:
     """The value as JSON, the same before it is written and after it is read back."""
-    if value is None:
-        return None
+    if value is None or isinstance(value, str):  # damage may also have put text where a number belongs
+        return value
     if isinstance(column.type, LargeBinary):
         return bytes(value).hex()
-    if isinstance(value, str):  # also text that damage put where a number belongs
-        return value
     if isinstance(column.type, Boolean):
         return bool(value)
     if isinstance(column.type, Float):
-        return repr(float(value))  # JSON has no infinity
-    return int(value) if isinstance(column.type, Integer) else value
+        return repr(float(value) + 0.0)  # SQLite keeps no sign of zero; JSON has no infinity
+    return value if isinstance(value, int) else repr(value)

@@ -60,8 +60,7 @@ def release(tx: Connection, ids: Iterable[int]) -> list[StoredObject]:
         chunk = wanted[start : start + _CHUNK]
         for row in tx.execute(_OBJECTS.add_columns(t.objects.c.id).where(t.objects.c.id.in_(chunk), _UNNEEDED)).all():
             tx.execute(t.released.insert(), {"digest": row.digest, "bytes": row.bytes})
-            tx.execute(t.objects.delete().where(t.objects.c.id == row.id))
-            tx.execute(t.nodes.delete().where(t.nodes.c.id == row.id))
+            _take_out(tx, row.id)
             gone.append(StoredObject(row.digest, row.bytes))
     return gone
 
@@ -76,6 +75,14 @@ def released(tx: Connection) -> list[StoredObject]:
 
 
 def forget_released(tx: Connection, gone: Collection[str]) -> None:
-    """The bytes of these digests are deleted."""
+    """The bytes of these digests are deleted: forget them, and any row of an object that nothing needs."""
     for digest in gone:
         tx.execute(t.released.delete().where(t.released.c.digest == digest))
+        node = tx.scalar(select(t.objects.c.id).where(t.objects.c.digest == digest, _UNNEEDED))
+        if node is not None:
+            _take_out(tx, node)
+
+
+def _take_out(tx: Connection, node: int) -> None:
+    tx.execute(t.objects.delete().where(t.objects.c.id == node))
+    tx.execute(t.nodes.delete().where(t.nodes.c.id == node))
