@@ -31,7 +31,7 @@ bench: $(VENV)/.dev  ## all benchmarks; results go to benchmarks/results
 
 docs: $(VENV)/.dev  ## write docs/cli.md and docs/methods.md anew from the code
 	$(RUN) -m adapterbank.cli.reference > docs/cli.md
-	$(RUN) -m adapterbank.merge.reference > docs/methods.md
+	$(RUN) -m adapterbank.merge.document > docs/methods.md
 
 clean:  ## remove the virtual environment and everything that was built
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
