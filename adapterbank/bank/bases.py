@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,14 +16,12 @@ if TYPE_CHECKING:
 
     from adapterbank.lora.adapter import Adapter
 
-Progress = Callable[[int, int], None]
-
 
 class Bases(Opened):
     """Reversible Model Merging bases (arXiv 2510.14163) over versions of the bank."""
 
     def basis_options(
-        self, refs: Sequence[str], *, gauge: str = "given", dtype: str = "float32", progress: Progress | None = None
+        self, refs: Sequence[str], *, gauge: str = "given", dtype: str = "float32", progress: results.Progress | None = None
     ) -> list[results.Option]:
         """Bytes and errors of a basis over ``refs`` for every number of components."""
         from adapterbank.ways import basis as ways
@@ -42,7 +40,7 @@ class Bases(Opened):
         gauge: str = "given",
         dtype: str = "float32",
         force: bool = False,
-        progress: Progress | None = None,
+        progress: results.Progress | None = None,
     ) -> Basis:
         """Fit an RMM basis over ``refs`` as the next version of ``name`` and measure every member.
 
@@ -84,7 +82,7 @@ class Bases(Opened):
         components: int | None = None,
         accept_generation_loss: bool = False,
         force: bool = False,
-        progress: Progress | None = None,
+        progress: results.Progress | None = None,
     ) -> results.Rebuilt:
         """Fit ``name`` anew over its members (or ``refs``) as its next version, in one transaction.
 

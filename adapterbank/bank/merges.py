@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +10,6 @@ from adapterbank.bank.opened import Opened
 from adapterbank.catalog import recipes, versions
 from adapterbank.catalog.rows import Recipe
 from adapterbank.ways import register, results
-
-Progress = Callable[[int, int], None]
 
 
 class Merges(Opened):
@@ -31,7 +29,7 @@ class Merges(Opened):
         tags: Mapping[str, str] | None = None,
         note: str | None = None,
         force: bool = False,
-        progress: Progress | None = None,
+        progress: results.Progress | None = None,
     ) -> results.MergedVersion:
         """Merge versions (reference → weight) by a method of ``adapterbank methods`` and register the result.
 

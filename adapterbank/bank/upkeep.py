@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from adapterbank.bank.opened import Opened
 from adapterbank.ways import doctor, remove, results, verify
-
-Progress = Callable[[int, int], None]
 
 
 class Upkeep(Opened):
@@ -39,7 +37,7 @@ class Upkeep(Opened):
         return remove.gc(self.rooms, dry_run=dry_run, grace=grace)
 
     def verify(
-        self, refs: Sequence[str] | None = None, *, sample: float | None = None, progress: Progress | None = None
+        self, refs: Sequence[str] | None = None, *, sample: float | None = None, progress: results.Progress | None = None
     ) -> results.Verification:
         """Check rows and objects against their digests: all, a sample, or what ``refs`` need."""
         chosen = None if refs is None else self._found(refs)

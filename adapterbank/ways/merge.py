@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from hashlib import sha256
@@ -14,53 +14,34 @@ import torch
 from adapterbank.catalog import recipes, versions
 from adapterbank.catalog.rows import Recipe as RecipeRow
 from adapterbank.catalog.rows import Version
-from adapterbank.errors import IncompatibleError, NotFoundError, Problem, UsageError
+from adapterbank.errors import NotFoundError, Problem, UsageError
 from adapterbank.lora.delta import delta_error
 from adapterbank.merge.engine import Merged, merge
 from adapterbank.merge.recipe import Recipe, environment
 from adapterbank.peft_format.check import inspect
 from adapterbank.peft_format.writer import encode
 from adapterbank.ways.export import export
+from adapterbank.ways.joinable import plain_lora, same_base_model
 from adapterbank.ways.load import load
 from adapterbank.ways.register import Entry, Lineage, store
-from adapterbank.ways.results import MergedVersion, Replay, Reverted
+from adapterbank.ways.results import MergedVersion, Progress, Replay, Reverted
 from adapterbank.ways.rooms import Rooms
 
-Progress = Callable[[int, int], None]
 LARGE_RESIDUAL = 0.1
 SAME = 3e-7  # relative ΔW difference of two float32 roundings of one merge
-
-
-def same_base_model(chosen: Sequence[Version]) -> str:
-    """The one base model of ``chosen``; IncompatibleError names them if there are several: equal shapes prove nothing."""
-    bases = {version.base_model: version.ref for version in chosen}
-    if len(bases) > 1:
-        told = ", ".join(f"{ref} on {base}" for base, ref in sorted(bases.items()))
-        raise IncompatibleError(
-            f"the adapters have different base models: {told}",
-            hint="if these name one model, say so: adapterbank model alias NAME OTHER_NAME",
-        )
-    return next(iter(bases))
-
-
-def plain_lora(chosen: Sequence[Version]) -> None:
-    """Raise IncompatibleError for versions whose update is not s·B·A alone (DoRA and other variants)."""
-    odd = [f"{version.ref} ({version.kind})" for version in chosen if version.kind != "lora"]
-    if odd:
-        raise IncompatibleError(f"not plain LoRA, so no linear combination of factors: {', '.join(odd)}")
 
 
 def merge_versions(
     rooms: Rooms, entry: Entry, recipe: Recipe, chosen: Sequence[Version], progress: Progress | None = None
 ) -> MergedVersion:
     """Run ``recipe`` over ``chosen`` and register what comes out. A recipe again gives the same files: ``unchanged``."""
-    base_model = same_base_model(chosen)
+    same_base_model(chosen)
     plain_lora(chosen)
     merged, forms = _run(rooms, recipe, chosen, progress)
     config, weights = _encode(rooms, merged, chosen[0])
     body = {"refs": [version.ref for version in chosen], "forms": forms, "recipe": recipe.to_json()}
     inspection = inspect(config, weights)
-    entry = replace(entry, base_model=base_model)
+    entry = replace(entry, base_model=chosen[0].base_model)
     with rooms.vault.stage() as staged:
         staged.write(weights)
         lineage = Lineage(recipe.method, body, merged.residual, environment(), chosen)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from adapterbank.catalog.rows import AliasEvent, Basis, Member, Version
 from adapterbank.errors import Problem
+
+Progress = Callable[[int, int], None]  # (done, in all), in a unit that the way names
 
 
 @dataclass(frozen=True, slots=True)

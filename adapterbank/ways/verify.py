@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from adapterbank.catalog import bases, digests, levels, members, objects
 from adapterbank.catalog.rows import StoredObject, Version
-from adapterbank.ways.results import Verification
+from adapterbank.ways.results import Progress, Verification
 from adapterbank.ways.rooms import Rooms
-
-Progress = Callable[[int, int], None]  # bytes done, bytes in all
 
 
 def verify(

@@ -1,0 +1,30 @@
+"""Which versions may be joined in a basis or a merge at all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from adapterbank.catalog.rows import Version
+from adapterbank.errors import IncompatibleError
+
+
+def same_base_model(chosen: Sequence[Version], base_model: str | None = None) -> None:
+    """Raise IncompatibleError naming the base models of ``chosen`` (and ``base_model``) unless they are one.
+
+    Equal shapes prove nothing.
+    """
+    told = {version.base_model: f"{version.ref} on {version.base_model}" for version in chosen}
+    if base_model is not None and base_model not in told:
+        told[base_model] = f"the basis on {base_model}"
+    if len(told) > 1:
+        raise IncompatibleError(
+            f"different base models: {', '.join(told.values())}",
+            hint="if these name one model, say so: adapterbank model alias NAME OTHER_NAME",
+        )
+
+
+def plain_lora(chosen: Sequence[Version]) -> None:
+    """Raise IncompatibleError for versions whose update is not s·B·A alone, with the reason for each."""
+    odd = [f"{version.ref}: {version.obstacle}" for version in chosen if version.obstacle is not None]
+    if odd:
+        raise IncompatibleError(f"not a linear function of B·A, so never in a basis or merge: {'; '.join(odd)}")

@@ -1,0 +1,115 @@
+"""reconstruct: an adapter from mean, components and coefficients alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from adapterbank import container
+from adapterbank.catalog import bases, members
+from adapterbank.catalog.rows import Basis as BasisRow
+from adapterbank.catalog.rows import Member as MemberRow
+from adapterbank.catalog.rows import Version
+from adapterbank.errors import NotFoundError, PlatformError, UsageError
+from adapterbank.lora.adapter import Adapter
+from adapterbank.peft_format.directory import write_directory
+from adapterbank.peft_format.writer import encode
+from adapterbank.rmm.members import reconstruct_adapter
+from adapterbank.rmm.objects import Basis, Member
+from adapterbank.ways.results import Written
+from adapterbank.ways.rooms import Rooms
+
+DTYPES = ("float32", "float16", "bfloat16")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Reconstructed:
+    """An adapter of scaling 1, and the form it came from."""
+
+    adapter: Adapter
+    form: MemberRow
+
+
+def reconstruct(
+    rooms: Rooms,
+    version: Version,
+    *,
+    basis: str | None = None,
+    device: str = "cpu",
+    dtype: torch.dtype | None = None,
+) -> Reconstructed:
+    """The adapter in ``dtype`` (float32 by default) on ``device``; without ``basis`` from the form with the smallest error.
+
+    Raises NotFoundError if the version is no member of a basis, PlatformError if the device is not there.
+    """
+    form = _form(rooms, version, basis)
+    return Reconstructed(reconstruct_member(rooms, form, version.base_model, device=device, dtype=dtype), form)
+
+
+def write_reconstruction(
+    rooms: Rooms, version: Version, directory: Path, *, basis: str | None = None, device: str = "cpu", dtype: str = "float32"
+) -> Written:
+    """The same as a PEFT directory; ``adapterbank.json`` beside it marks it as an approximation with its error."""
+    if dtype not in DTYPES:
+        raise UsageError(f"dtype {dtype!r}: expected one of {', '.join(DTYPES)}")
+    done = reconstruct(rooms, version, basis=basis, device=device, dtype=getattr(torch, dtype))
+    marks = {
+        "approximation_of": version.ref, "files": version.files, "basis": done.form.basis,
+        "relative_delta_error": done.form.error, "error_kind": done.form.error_kind,
+    }  # fmt: skip
+    files = encode(done.adapter, rooms.vault.read(version.config), dtype=getattr(torch, dtype), marks=marks)
+    write_directory(directory, files)
+    size = sum(len(data) for data in files.values())
+    return Written(version.ref, done.form.basis, str(directory), done.form.error, done.form.error_kind, size)
+
+
+def reconstruct_member(
+    rooms: Rooms,
+    form: MemberRow,
+    base_model: str | None = None,
+    *,
+    device: str = "cpu",
+    dtype: torch.dtype | None = None,
+) -> Adapter:
+    """Decode one form from its two objects."""
+    with rooms.catalog.reading() as tx:
+        row = bases.get(tx, form.basis)
+    with open_basis(rooms, row) as basis, rooms.vault.open(form.object) as mapped:
+        member = Member.from_object(*container.read(mapped.buffer), row.object)
+        return reconstruct_adapter(
+            basis, member, device=_device(device), dtype=dtype or torch.float32, base_model=base_model or row.base_model
+        )
+
+
+@contextmanager
+def open_basis(rooms: Rooms, row: BasisRow) -> Iterator[Basis]:
+    """The stored basis, its tensors views of the mapped object, valid inside the block."""
+    with rooms.vault.open(row.object) as mapped:
+        yield Basis.from_object(*container.read(mapped.buffer))
+
+
+def _form(rooms: Rooms, version: Version, basis: str | None) -> MemberRow:
+    with rooms.catalog.reading() as tx:
+        if basis is not None:
+            return members.get(tx, bases.get(tx, basis), version)
+        found = members.of_version(tx, version)
+    if not found:
+        raise NotFoundError(
+            f"{version.ref} is not a member of any basis",
+            hint=f"adapterbank export {version.ref} DIR gives its exact bytes; adapterbank basis build makes a basis",
+        )
+    return found[0]
+
+
+def _device(name: str) -> torch.device:
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise PlatformError(f"device {name!r} cannot be used: {reason}", hint="--device cpu") from None
+    return device
