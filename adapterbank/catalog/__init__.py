@@ -9,7 +9,7 @@ Every function takes an open transaction ``tx`` first; values are in ``rows``. I
                 find(tx, name) -> BaseModel | None · alias(tx, name, alias) · listing(tx)          (all -> BaseModel)
     versions    add(tx, NewVersion) -> Version · get(tx, ref) -> Version · find_by_files(tx, files, name=None) -> Version | None
                 find_by_content(tx, content, name=None) -> Version | None · of_name(tx, name) -> list[Version]
-    levels      set_level(tx, version, "bounded", member) -> Version · set_level(tx, version, "exact") -> Version
+    levels      set_level(tx, version, "bounded", member) -> Version · set_level(tx, version, "original") -> Version
                 bounded_member(tx, version) -> Member | None · merges_needing(tx, version) -> list[str]
     removal     remove_versions(tx, versions) -> list[StoredObject] (released) · remove_basis(tx, basis) -> list[StoredObject]
                 remove_member(tx, member) -> list[StoredObject] · blockers(tx, node_id) -> list[Edge]

@@ -1,4 +1,4 @@
-"""Levels of a version: ``exact`` keeps the bytes as registered, ``bounded`` only a member of a basis with its error."""
+"""Levels of a version: ``original`` keeps the bytes as registered, ``bounded`` only a member of a basis with its error."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from adapterbank.catalog.rows import Member, Version
 from adapterbank.errors import UsageError
 from adapterbank.refs import Ref
 
-Level = Literal["exact", "bounded"]
+Level = Literal["original", "bounded"]
 
 
 def set_level(tx: Connection, version: Version, level: Level, member: Member | None = None) -> Version:
     """Change the level of a version.
 
     To ``bounded``: ``member`` stands for it from now on and cannot be removed; its weights object goes to ``released``. Back to
-    ``exact``: the object ``version.weights`` must be in the vault again. Raises UsageError if it is at this level already,
+    ``original``: the object ``version.weights`` must be in the vault again. Raises UsageError if it is at this level already,
     or the member is another version's.
     """
     if version.level == level:
@@ -38,7 +38,7 @@ def set_level(tx: Connection, version: Version, level: Level, member: Member | N
 
 
 def bounded_member(tx: Connection, version: Version) -> Member | None:
-    """The member that stands for a bounded version; None for an exact one."""
+    """The member that stands for a bounded version; None for an original one."""
     needed = select(t.edges.c.needed).where(t.edges.c.dependent == version.id, t.edges.c.kind == edges.BOUNDED)
     found = members.select_members(tx, t.members.c.id.in_(needed))
     return found[0] if found else None

@@ -109,5 +109,7 @@ def version(row: RowMapping, layout: Layout, label: Labels) -> Version:
         config=row[c.config],
         weights=row[c.weights],
         carried=tuple(json.loads(row[c.carried])),
+        obstacle=row[c.obstacle],
+        naming=row[c.naming],
         method=row[c.method],
     )

@@ -50,6 +50,8 @@ class NewVersion:
     tags: Mapping[str, str] = field(default_factory=dict)
     metrics: Mapping[str, float] = field(default_factory=dict)
     carried: tuple[str, ...] = ()
+    obstacle: str | None = None
+    naming: str = "current"
     method: str | None = None
 
 
@@ -59,8 +61,9 @@ class Version:
 
     ``id`` comes from a table that never gives a number twice: it is the integer id for serving engines. ``files`` is the
     digest of the exact bytes of both files, ``content`` that of tensors and effective configuration; ``config`` and
-    ``weights`` are the digests of the two objects. ``level`` is ``exact`` or ``bounded`` (then the object ``weights`` is
-    gone and a member of a basis stands for it). ``bytes`` counts both files as registered. ``method`` is set for merges.
+    ``weights`` are the digests of the two objects. ``level`` is ``original``, or ``bounded`` (then the object
+    ``weights`` is gone and a member of a basis stands for it). ``obstacle`` says why the update is no linear function of
+    B·A, ``naming`` how the file names modules (see ``peft_format/names.py``). ``bytes`` counts both files as registered. ``method`` is set for merges.
     """
 
     id: int
@@ -88,6 +91,8 @@ class Version:
     config: str
     weights: str
     carried: tuple[str, ...]
+    obstacle: str | None
+    naming: str
     method: str | None
 
     @property

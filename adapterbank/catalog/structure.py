@@ -59,9 +59,9 @@ def _numbers(tx: Connection) -> Iterator[Problem]:
 
 def _objects(tx: Connection) -> Iterator[Problem]:
     """Each row has the edge to the object that it names."""
-    exact = t.versions.c.level == "exact"
+    original = t.versions.c.level == "original"
     yield from _without_object(tx, t.versions, "config", "config")
-    yield from _without_object(tx, t.versions, "weights", "weights", exact)
+    yield from _without_object(tx, t.versions, "weights", "weights", original)
     yield from _without_object(tx, t.bases, "object", "basis")
     yield from _without_object(tx, t.members, "object", "coefficients")
 

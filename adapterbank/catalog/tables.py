@@ -154,6 +154,8 @@ versions = Table(
     Column("rslora", Boolean, nullable=False),
     Column("target_modules", Text, nullable=False),
     Column("carried", Text, nullable=False),
+    Column("obstacle", Text),
+    Column("naming", _WORD, nullable=False),
     Column("parameters", BigInteger, nullable=False),
     Column("bytes", BigInteger, nullable=False),
     Column("parent", String(160)),
@@ -166,7 +168,7 @@ versions = Table(
     CheckConstraint("number >= 1", name="number"),
     CheckConstraint("rank >= 0", name="rank"),
     CheckConstraint("bytes >= 0", name="bytes"),
-    CheckConstraint("level IN ('exact', 'bounded')", name="level"),
+    CheckConstraint("level IN ('original', 'exact', 'bounded')", name="level"),
     _hex("files"),
     _hex("content"),
 )

@@ -54,7 +54,7 @@ def add(tx: Connection, new: NewVersion) -> Version:
         "number": number,
         "base_model_id": model.id,
         "layout": layouts.put(tx, Layout.of(new.modules)),
-        "level": "exact",
+        "level": "original",
         "target_modules": canonical_json(sorted(new.target_modules)),
         "carried": canonical_json(list(new.carried)),
         "bytes": new.config_size + new.weights_size,
@@ -118,6 +118,8 @@ def _facts(new: NewVersion) -> dict[str, Any]:
         "alpha",
         "rslora",
         "parameters",
+        "obstacle",
+        "naming",
         "method",
         "note",
     )

@@ -61,7 +61,9 @@ def write_reconstruction(
         "approximation_of": version.ref, "files": version.files, "basis": done.form.basis,
         "relative_delta_error": done.form.error, "error_kind": done.form.error_kind,
     }  # fmt: skip
-    files = encode(done.adapter, rooms.vault.read(version.config), dtype=getattr(torch, dtype), marks=marks)
+    files = encode(
+        done.adapter, rooms.vault.read(version.config), dtype=getattr(torch, dtype), marks=marks, naming=version.naming
+    )
     write_directory(directory, files)
     size = sum(len(data) for data in files.values())
     return Written(version.ref, done.form.basis, str(directory), done.form.error, done.form.error_kind, size)

@@ -184,6 +184,8 @@ def _new_version(
         kind=facts.kind, dtype=facts.dtype, rank=facts.rank, alpha=facts.alpha, rslora=facts.rslora,
         target_modules=facts.target_modules, modules=facts.modules, parameters=facts.parameters,
         parent=entry.parent, note=entry.note, tags=entry.tags, metrics=entry.metrics, carried=facts.carried,
+        obstacle=facts.basis_reason,
+        naming=facts.naming,
         method=lineage.method if lineage else None,
     )  # fmt: skip
 

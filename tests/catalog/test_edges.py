@@ -108,7 +108,7 @@ def test_exact_again_when_the_bytes_are_back(catalog: Catalog) -> None:
     with catalog.writing() as tx:
         version, basis = make.add(tx), make.add_basis(tx)
         bounded = levels.set_level(tx, version, "bounded", make.add_member(tx, basis, version))
-        assert levels.set_level(tx, bounded, "exact") == version
+        assert levels.set_level(tx, bounded, "original") == version
         assert objects.released(tx) == []
         removal.remove_basis(tx, basis)
     clean(catalog)
@@ -118,7 +118,7 @@ def test_levels_that_cannot_be(catalog: Catalog) -> None:
     with catalog.writing() as tx:
         version, other, basis = make.add(tx), make.add(tx, "other"), make.add_basis(tx)
         with pytest.raises(UsageError, match="already"):
-            levels.set_level(tx, version, "exact")
+            levels.set_level(tx, version, "original")
         for member in (None, make.add_member(tx, basis, other)):
             with pytest.raises(UsageError, match="of its own"):
                 levels.set_level(tx, version, "bounded", member)

@@ -31,7 +31,7 @@ def test_what_is_added_comes_back(catalog: Catalog) -> None:
     same = ("name", "base_model", "files", "content", "config", "weights", "kind", "dtype", "rank", "alpha", "rslora")
     assert {field: getattr(version, field) for field in same} == {field: getattr(new, field) for field in same}
     assert version.ref == "sql@1"
-    assert version.level == "exact"
+    assert version.level == "original"
     assert version.modules == tuple(Layout.of(make.MODULES))
     assert version.target_modules == ("q_proj", "v_proj")
     assert version.bytes == 1010
