@@ -27,7 +27,8 @@ PROTECTED: Mapping[str, tuple[str, ...]] = {
     "objects": ("id", "digest", "bytes"),
     "versions": (
         "id", "name_id", "number", "base_model_id", "files", "content", "config", "weights", "layout", "kind", "level",
-        "dtype", "rank", "alpha", "rslora", "target_modules", "carried", "obstacle", "naming", "parameters", "bytes", "parent", "method", "created",
+        "dtype", "rank", "alpha", "rslora", "target_modules", "carried", "obstacle", "naming", "parameters",
+        "bytes", "parent", "method", "created",
     ),
     "aliases": ("name_id", "alias", "version_id"),
     "alias_events": ("id", "name_id", "alias", "old", "new", "created"),

@@ -63,7 +63,8 @@ class Version:
     digest of the exact bytes of both files, ``content`` that of tensors and effective configuration; ``config`` and
     ``weights`` are the digests of the two objects. ``level`` is ``original``, or ``bounded`` (then the object
     ``weights`` is gone and a member of a basis stands for it). ``obstacle`` says why the update is no linear function of
-    B·A, ``naming`` how the file names modules (see ``peft_format/names.py``). ``bytes`` counts both files as registered. ``method`` is set for merges.
+    B·A, ``naming`` how the file names modules (see ``peft_format/names.py``). ``bytes`` counts both files as registered.
+    ``method`` is set for merges.
     """
 
     id: int

@@ -54,12 +54,15 @@ class Catalog:
         if create and places.is_empty(root):
             upgrade.create(root)
         if places.is_empty(root):
-            raise NotFoundError(
-                f"no bank at {root}: {places.database(root).name} is missing", hint=f"adapterbank --bank {root} init"
-            )
+            raise _no_bank(root)
         catalog = cls(root, readonly=readonly, journal=current())
-        with catalog.reading() as tx:
-            upgrade.check(upgrade.revision(tx), root)
+        found = catalog._revision()
+        if found is None and create:  # the first start was killed while it wrote, and the reading undid it
+            upgrade.create(root)
+            found = catalog._revision()
+        if found is None:
+            raise _no_bank(root)
+        upgrade.check(found, root)
         return catalog
 
     @contextmanager
@@ -93,13 +96,17 @@ class Catalog:
 
     def close(self) -> None:
         """Close the connections; the catalog opens new ones if it is used again."""
-        self._engines.reader.dispose()
+        self._engines.reader.dispose(close=self._engines.pid == os.getpid())
 
     def __enter__(self) -> Catalog:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _revision(self) -> str | None:
+        with self.reading() as tx:
+            return upgrade.revision(tx)
 
     def _own_engines(self) -> _Engines:
         if self._engines.pid != os.getpid():
@@ -110,6 +117,10 @@ class Catalog:
     def _connect(self) -> _Engines:
         mode = "ro" if self.readonly or _in_wal(self._path) else "rw"
         return _Engines(os.getpid(), connect.reader(self._path, mode), connect.writer(self._path, self.journal))
+
+
+def _no_bank(root: Path) -> NotFoundError:
+    return NotFoundError(f"no bank at {root}: it has no {places.database(root).name}", hint=f"adapterbank --bank {root} init")
 
 
 def _in_wal(path: Path) -> bool:

@@ -42,17 +42,17 @@ def revision(tx: Connection) -> str | None:
     return str(found)
 
 
-def check(found: str | None, root: Path) -> None:
+def check(found: str, root: Path) -> None:
     """Raise SchemaError unless ``found`` is the revision that this code writes; the hint has the command to run."""
     if found == HEAD:
         return
-    if found is not None and found > HEAD:  # revisions are ordinals of four digits
+    if found > HEAD:  # revisions are ordinals of four digits
         raise SchemaError(
             f"the catalog at {root} has schema {found}, newer than {HEAD} which adapterbank {adapterbank.__version__} knows",
             hint="update adapterbank: pip install --upgrade adapterbank",
         )
     raise SchemaError(
-        f"the catalog at {root} has schema {found or 'none'}, older than {HEAD} which this code needs",
+        f"the catalog at {root} has schema {found}, older than {HEAD} which this code needs",
         hint=f"adapterbank --bank {root} upgrade",
     )
 
@@ -61,7 +61,7 @@ def create(root: Path) -> None:
     """Make the catalog of a new bank; of processes that come at once one makes it and the others find it made."""
     _make_folders(root)
     with hold(places.write_lock(root), exclusive=True, timeout=LOCK_SECONDS):
-        if places.is_empty(root):
+        if places.is_empty(root) or _revision(root) is None:
             _migrate(root)
 
 
@@ -77,13 +77,11 @@ def upgrade(root: Path | str) -> SchemaChange:
         raise NotFoundError(f"no bank at {root}", hint=f"adapterbank --bank {root} init")
     _make_folders(root)
     with hold(places.write_lock(root), exclusive=True, timeout=LOCK_SECONDS), translated(places.database(root)):
-        engine = connect.writer(places.database(root), current())
-        with engine.begin() as tx:
-            before = revision(tx)
+        before = _revision(root)
         if before == HEAD:
             return SchemaChange(before, HEAD, None)
         if before is not None and before > HEAD:
-            check(before, root)
+            check(before, root)  # raises
         backup = _back_up(root, before)
         _migrate(root)
         _drop_older_backups(backup)
@@ -108,6 +106,13 @@ def configuration(connection: Connection) -> Config:
     config.set_main_option("path_separator", "os")
     config.attributes["connection"] = connection
     return config
+
+
+def _revision(root: Path) -> str | None:
+    """The revision as seen by the holder of the write lock."""
+    path = places.database(root)
+    with translated(path), connect.writer(path, current()).begin() as tx:
+        return revision(tx)
 
 
 def _migrate(root: Path) -> None:

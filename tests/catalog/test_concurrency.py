@@ -11,6 +11,7 @@ import pytest
 
 from adapterbank.catalog import aliases, connect, digests, journal, search, versions
 from adapterbank.catalog.session import Catalog
+from adapterbank.errors import StorageError
 from tests.catalog import make
 from tests.catalog.processes import together
 
@@ -67,10 +68,14 @@ def test_of_processes_that_swap_an_alias_at_once_one_wins(catalog: Catalog) -> N
         for k in range(WRITERS + 1):
             make.add(tx, "sql", k)
         aliases.set_alias(tx, "sql", "prod", 1)
+    catalog.settings()  # a reader's connection is open when the children are forked
 
     def swap(number: int) -> None:
-        with catalog.writing() as tx:  # the catalog of the parent: it must not use its connections here
+        with catalog.reading() as tx:  # the catalog of the parent: it must not use its connections here
+            assert len(versions.of_name(tx, "sql")) == WRITERS + 1
+        with catalog.writing() as tx:
             aliases.set_alias(tx, "sql", "prod", number, expect=1)
+        catalog.close()
 
     outcomes = together([lambda n=n: swap(n) for n in range(2, WRITERS + 2)])
     assert outcomes.count("ok") == 1
@@ -80,21 +85,36 @@ def test_of_processes_that_swap_an_alias_at_once_one_wins(catalog: Catalog) -> N
         assert [(event.old, event.new) for event in aliases.history(tx, "sql")] == [(None, 1), (1, outcomes.index("ok") + 2)]
 
 
-def test_a_killed_writer_leaves_a_readable_bank(root: Path) -> None:
-    """A journal that a kill left behind is rolled back by the next reader; an unfinished transaction never shows."""
+@pytest.mark.parametrize("mode", ["truncate", "wal"])
+def test_a_killed_writer_leaves_a_readable_bank(root: Path, mode: str) -> None:
+    """What a kill left behind is undone by the next reader; an unfinished transaction never shows."""
 
     def die() -> None:
         with Catalog.open(root) as catalog, catalog.writing() as tx:
-            make.add(tx, "half")
-            tx.exec_driver_sql("PRAGMA cache_size=1")
+            tx.exec_driver_sql("PRAGMA cache_size=1")  # pages go to the disk before the commit
             for k in range(30):
-                make.add(tx, "half", k + 1, tags={f"t{i}": "x" * 400 for i in range(20)})
+                make.add(tx, "half", k, tags={f"t{i}": "x" * 400 for i in range(20)})
             os.kill(os.getpid(), signal.SIGKILL)
 
-    with Catalog.open(root) as catalog, catalog.writing() as tx:
-        make.add(tx, "whole")
-    assert together([die]) == [""]
-    assert (root / "catalog.db-journal").stat().st_size > 0
-    with Catalog.open(root) as catalog, catalog.reading() as tx:
-        assert [v.ref for v in search.versions(tx)] == ["whole@1"]
-        assert list(digests.verify_rows(tx)) == []
+    with forced(mode):
+        with Catalog.open(root) as catalog, catalog.writing() as tx:
+            make.add(tx, "whole")
+        assert together([die]) == [""]
+        assert (root / {"truncate": "catalog.db-journal", "wal": "catalog.db-wal"}[mode]).stat().st_size > 0
+        if mode == "truncate":
+            with pytest.raises(StorageError, match="cut short"):
+                Catalog.open(root, readonly=True)
+        for readonly in (mode == "wal", False, True):
+            with Catalog.open(root, readonly=readonly) as catalog, catalog.reading() as tx:
+                assert [v.ref for v in search.versions(tx)] == ["whole@1"]
+                assert list(digests.verify_rows(tx)) == []
+
+
+def test_a_bank_that_changes_its_journal_stays_readable(root: Path) -> None:
+    """Processes with different SQLites may meet at one bank, each with the journal that is right for it."""
+    for k, mode in enumerate(["wal", "truncate", "wal", "truncate"]):
+        with forced(mode), Catalog.open(root) as catalog:
+            with catalog.writing() as tx:
+                make.add(tx, "sql", k)
+            with catalog.reading() as tx:
+                assert len(versions.of_name(tx, "sql")) == k + 1

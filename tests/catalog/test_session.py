@@ -145,6 +145,17 @@ def test_create_makes_a_bank_of_the_empty_file_that_a_kill_left(tmp_path: Path) 
         assert catalog.settings()["schema_revision"] == "0001"
 
 
+def test_create_makes_a_bank_of_a_database_without_tables(tmp_path: Path) -> None:
+    """What the rollback of a killed first start may leave."""
+    other = sqlite3.connect(tmp_path / "catalog.db")
+    other.execute("PRAGMA user_version=1")
+    other.close()
+    with pytest.raises(NotFoundError, match="no bank"):
+        Catalog.open(tmp_path)
+    with Catalog.open(tmp_path, create=True) as catalog:
+        assert catalog.settings()["schema_revision"] == "0001"
+
+
 def test_create_and_readonly_exclude_each_other(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="exclude"):
         Catalog.open(tmp_path, create=True, readonly=True)

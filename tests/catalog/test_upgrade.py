@@ -9,6 +9,8 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.schema import CreateTable
 
 from adapterbank.catalog import digests, search, upgrade
 from adapterbank.catalog.session import Catalog
@@ -69,6 +71,13 @@ def test_tables_and_migrations_say_the_same(catalog: Catalog, tmp_path: Path) ->
     metadata.create_all(engine)
     engine.dispose()
     assert schema(direct) == schema(catalog.root / "catalog.db")
+
+
+def test_the_tables_can_be_made_on_postgresql() -> None:
+    for table in metadata.sorted_tables:
+        assert str(CreateTable(table).compile(dialect=postgresql.dialect())).strip().startswith("CREATE TABLE")
+        names = [item.name for item in (*table.constraints, *table.indexes)]
+        assert all(name and len(str(name)) <= 63 for name in names), "PostgreSQL cuts longer names"
 
 
 def test_an_older_catalog_is_refused_with_the_command(root: Path, next_release: Path) -> None:
