@@ -6,12 +6,15 @@ import os
 import shutil
 import tempfile
 from collections.abc import Mapping
+from mmap import mmap
 from pathlib import Path
 
 from adapterbank.errors import ConflictError, StorageError
 
+Contents = bytes | bytearray | mmap
 
-def write_directory(dest: Path, files: Mapping[str, bytes]) -> None:
+
+def write_directory(dest: Path, files: Mapping[str, Contents]) -> None:
     """Write ``files`` (contents by plain name) as the directory ``dest``: beside it first, synced, then renamed.
 
     ConflictError if ``dest`` exists and is not an empty directory; StorageError if the disk is full or fails, and then
@@ -46,7 +49,7 @@ def _occupied(dest: Path) -> ConflictError:
     return ConflictError(f"{dest} exists and is not an empty directory", hint="name a directory that does not exist yet")
 
 
-def _write(path: Path, data: bytes) -> None:
+def _write(path: Path, data: Contents) -> None:
     with path.open("xb") as file:
         file.write(data)
         file.flush()

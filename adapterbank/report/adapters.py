@@ -33,6 +33,7 @@ _FACTS = (
     Column("size", "bytes", size),
     Column("level", "level"),
     Column("carried", "carried", several),
+    Column("obstacle", "obstacle", style="yellow"),
     Column("parent", "parent"),
     Column("method", "method"),
     Column("tags", "tags", pairs),

@@ -18,6 +18,7 @@ from adapterbank.lora.layout import Layout
 from adapterbank.refs import check_name
 from adapterbank.rmm import choose
 from adapterbank.rmm.objects import common_layout
+from adapterbank.rmm.survey import stored_bytes, survey
 from adapterbank.ways.fit import Fitted, Source, fitted, projected
 from adapterbank.ways.joinable import plain_lora, same_base_model
 from adapterbank.ways.load import load
@@ -49,9 +50,9 @@ def options(
 ) -> list[Option]:
     """What a basis over ``chosen`` would cost, and how far off its members would be, for every number of components."""
     with sources_of(rooms, chosen) as (sources, layout):
-        survey = choose.survey(_adapters(sources), layout, gauge=gauge, dtype=dtype, progress=progress)
+        found = survey(_adapters(sources), layout, gauge=gauge, dtype=dtype, progress=progress)
     original = sum(version.bytes for version in chosen)
-    return [Option(each.p, each.bytes, each.bytes / original, each.mean, each.worst, each.energy) for each in survey.options]
+    return [Option(each.p, each.bytes, each.bytes / original, each.mean, each.worst, each.energy) for each in found.options]
 
 
 def build(
@@ -130,18 +131,18 @@ def components(size: Size, sources: Sequence[Source], layout: Layout, gauge: str
         if size.components < 0:
             raise UsageError(f"components: got {size.components}, expected 0 or more")
         return size.components
-    survey = choose.survey(_adapters(sources), layout, gauge=gauge, dtype=dtype, progress=progress)
+    found = survey(_adapters(sources), layout, gauge=gauge, dtype=dtype, progress=progress)
     if size.energy is not None:
-        return choose.by_energy(survey, size.energy).p
+        return choose.by_energy(found, size.energy).p
     if size.max_error is not None:
-        return choose.by_error(survey, size.max_error).p
+        return choose.by_error(found, size.max_error).p
     assert size.budget is not None
-    return choose.by_budget(survey, size.budget, original_bytes=_original_bytes(sources)).p
+    return choose.by_budget(found, size.budget, original_bytes=_original_bytes(sources)).p
 
 
 def refuse_larger(sources: Sequence[Source], layout: Layout, p: int, gauge: str, dtype: str, force: bool) -> None:
     """Raise UsageError if the basis would take more bytes than its originals, unless ``force``."""
-    size = choose.stored_bytes(layout, [source.adapter.shapes for source in sources], p, gauge=gauge, dtype=dtype)
+    size = stored_bytes(layout, [source.adapter.shapes for source in sources], p, gauge=gauge, dtype=dtype)
     original = _original_bytes(sources)
     if size > original and not force:
         raise UsageError(

@@ -77,10 +77,14 @@ class DependentDocument(TypedDict):
 
 
 class ShowDocument(VersionDocument):
-    """A version with its modules, recipe, stored forms and dependents."""
+    """A version with its modules, recipe, stored forms and dependents.
+
+    ``carried`` are tensors that are no LoRA factors, kept verbatim; ``obstacle`` says why no basis and no merge takes it.
+    """
 
     shapes: list[ModuleDocument]
     carried: list[str]
+    obstacle: str | None
     recipe: RecipeDocument | None
     forms: list[MemberDocument]
     dependents: list[DependentDocument]
