@@ -69,7 +69,7 @@ def average(deltas, weights, names, seed):
     return {m: weighted_sum(stack, weights) / sum(weights) for m, stack in deltas.items()}
 
 
-def task_arithmetic(deltas, weights, names, seed, scale=0.3):
+def task_arithmetic(deltas, weights, names, seed, scale=1.0):
     return {m: scale * weighted_sum(stack, weights) for m, stack in deltas.items()}
 
 
@@ -95,7 +95,7 @@ def dropped(deltas, names, seed, density):
     }
 
 
-def dare_linear(deltas, weights, names, seed, density=0.5, scale=0.3):
+def dare_linear(deltas, weights, names, seed, density=0.5, scale=1.0):
     return {m: scale * weighted_sum(stack, weights) for m, stack in dropped(deltas, names, seed, density).items()}
 
 

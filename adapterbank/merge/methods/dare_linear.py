@@ -10,7 +10,7 @@ from adapterbank.merge.options import Density, Scale
 from adapterbank.merge.sparsify import drop
 
 
-def dare_linear(inputs: Inputs, *, density: Density = 0.5, scale: Scale = 0.3) -> Pieces:
+def dare_linear(inputs: Inputs, *, density: Density = 0.5, scale: Scale = 1.0) -> Pieces:
     """``M = λ Σ w_i · m_i∘ΔW_i / density`` with m_i ~ Bernoulli(density): its expectation is task_arithmetic's M."""
     for stack in inputs:
         merged = stream(stack, drop(inputs, stack, density), inputs.weights, total)
@@ -24,5 +24,5 @@ METHOD = Method(
     summary="drop entries at random, rescale, add",
     formula="M = λ Σ w·m∘ΔW / density, m ~ Bernoulli(density)",
     source="arXiv 2311.03099",
-    laws={"itself": {"density": 1.0, "scale": 1.0}, "order": {}, "zero_weight": {}, "gauge": {}},
+    laws={"itself": {"density": 1.0}, "order": {}, "zero_weight": {}, "gauge": {}},
 )

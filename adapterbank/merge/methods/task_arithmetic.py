@@ -7,8 +7,8 @@ from adapterbank.merge.method import Method, Piece, Pieces
 from adapterbank.merge.options import Scale
 
 
-def task_arithmetic(inputs: Inputs, *, scale: Scale = 0.3) -> Pieces:
-    """``M = λ Σ w_i ΔW_i``; λ = 0.3 is the authors' choice for many tasks at once, λ = 1 the plain sum."""
+def task_arithmetic(inputs: Inputs, *, scale: Scale = 1.0) -> Pieces:
+    """``M = λ Σ w_i ΔW_i``; the authors use λ = 0.3 for many tasks at once, here the weights alone count by default."""
     for stack in inputs:
         yield Piece(stack.module, stack.combine([scale * weight for weight in inputs.weights]))
 
@@ -20,5 +20,5 @@ METHOD = Method(
     summary="scaled sum of the deltas",
     formula="M = λ Σ w·ΔW",
     source="arXiv 2212.04089",
-    laws={"itself": {"scale": 1.0}, "order": {}, "zero_weight": {}, "gauge": {}},
+    laws={"itself": {}, "order": {}, "zero_weight": {}, "gauge": {}},
 )
