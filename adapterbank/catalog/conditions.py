@@ -96,13 +96,13 @@ class Compiler:
             return self._time(column, node)
         if kind == "base" and node.operator in ("=", "!="):
             model = base_models.find(self.tx, node.value.text)
-            return bool_(_OPERATORS[node.operator](column, model.name if model else node.value.text))
+            return _two_valued(_OPERATORS[node.operator](column, model.name if model else node.value.text))
         return self._text(column, node)
 
     def _text(self, column: ColumnElement[Any], node: Comparison) -> ColumnElement[bool]:
         if node.operator == "~":
-            return bool_(column.icontains(node.value.text, autoescape=True))
-        return bool_(_OPERATORS[node.operator](column, node.value.text))
+            return _two_valued(column.icontains(node.value.text, autoescape=True))
+        return _two_valued(_OPERATORS[node.operator](column, node.value.text))
 
     def _number(
         self, column: ColumnElement[Any], node: Comparison, read: Callable[[Token], float | None]
@@ -112,7 +112,7 @@ class Compiler:
             raise fault(self.text, node.name.at, f"'~' searches in text, {node.name.text!r} is a number")
         if value is None:
             raise fault(self.text, node.value.at, f"expected a number for {node.name.text!r}, got {node.value.text!r}")
-        return bool_(_OPERATORS[node.operator](column, value))
+        return _two_valued(_OPERATORS[node.operator](column, value))
 
     def _flag(self, column: ColumnElement[Any], node: Comparison) -> ColumnElement[bool]:
         value = node.value.text.lower()
@@ -130,10 +130,10 @@ class Compiler:
         within = func.substr(column, 1, len(value)) == value
         if node.operator in ("=", "!="):
             return within if node.operator == "=" else not_(within)
-        return bool_(_OPERATORS[node.operator](column, value + _AFTER if node.operator in (">", "<=") else value))
+        return _two_valued(_OPERATORS[node.operator](column, value + _AFTER if node.operator in (">", "<=") else value))
 
 
-def bool_(condition: ColumnElement[bool]) -> ColumnElement[bool]:
+def _two_valued(condition: ColumnElement[bool]) -> ColumnElement[bool]:
     """NULL counts as false, so that ``not`` is the complement."""
     return func.coalesce(condition, false())
 

@@ -30,7 +30,7 @@ def remove_versions(tx: Connection, versions: Iterable[Version]) -> list[StoredO
     """
     gone: list[StoredObject] = []
     # Whatever needs a version is younger, so it has the larger id and goes first.
-    for version in sorted(set_of(versions).values(), key=lambda version: -version.id):
+    for version in sorted({version.id: version for version in versions}.values(), key=lambda version: -version.id):
         gone += _remove(tx, version.id, f"version {version.ref}")
     return gone
 
@@ -43,11 +43,6 @@ def remove_basis(tx: Connection, basis: Basis) -> list[StoredObject]:
 def remove_member(tx: Connection, member: Member) -> list[StoredObject]:
     """Take one version's form out of its basis. Raises InUseError if that version has nothing else left."""
     return _remove(tx, member.id, f"member {member.version} of {member.basis}")
-
-
-def set_of(versions: Iterable[Version]) -> dict[int, Version]:
-    """Versions by id, each once."""
-    return {version.id: version for version in versions}
 
 
 def _remove(tx: Connection, node: int, label: str) -> list[StoredObject]:
@@ -75,4 +70,4 @@ def _hint(blocking: list[Edge]) -> str:
         return "adapterbank alias remove NAME@ALIAS, or set it to another version"
     if edges.CONSTITUENT in kinds:
         return "remove the merges first, or together with it"
-    return "the versions at level bounded have no other bytes: remove them first, or compact them to another basis"
+    return "the versions at level bounded have no other bytes: remove them first, or register their original files again"

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from adapterbank.catalog import aliases, connect, digests, journal, search, versions
 from adapterbank.catalog.session import Catalog
 from adapterbank.errors import StorageError
+from adapterbank.locks import is_held_exclusively
 from tests.catalog import make
 from tests.catalog.processes import together
 
@@ -63,15 +65,37 @@ def test_writers_and_readers_together_lose_nothing(root: Path, mode: str) -> Non
             assert list(digests.verify_rows(tx)) == []
 
 
+def test_the_write_lock_is_held_until_the_connection_is_closed(catalog: Catalog) -> None:
+    """Closing the last connection of a WAL database is a checkpoint: it belongs under the lock as well."""
+    lock, seen = catalog.root / "locks" / "catalog.lock", []
+    close = sqlite3.Connection.close
+
+    class Watched(sqlite3.Connection):
+        def close(self) -> None:
+            seen.append(is_held_exclusively(lock))
+            close(self)
+
+    connect_ = sqlite3.connect
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sqlite3, "connect", lambda *args, **options: connect_(*args, factory=Watched, **options))
+        with catalog.writing() as tx:
+            make.add(tx)
+            assert is_held_exclusively(lock)
+    assert seen == [True]
+    assert not is_held_exclusively(lock)
+
+
 def test_of_processes_that_swap_an_alias_at_once_one_wins(catalog: Catalog) -> None:
     with catalog.writing() as tx:
         for k in range(WRITERS + 1):
             make.add(tx, "sql", k)
         aliases.set_alias(tx, "sql", "prod", 1)
-    catalog.settings()  # a reader's connection is open when the children are forked
+    with catalog.reading() as tx:
+        parents = tx.connection.driver_connection
 
     def swap(number: int) -> None:
-        with catalog.reading() as tx:  # the catalog of the parent: it must not use its connections here
+        with catalog.reading() as tx:  # SQLite forbids to carry a connection over a fork
+            assert tx.connection.driver_connection is not parents
             assert len(versions.of_name(tx, "sql")) == WRITERS + 1
         with catalog.writing() as tx:
             aliases.set_alias(tx, "sql", "prod", number, expect=1)
