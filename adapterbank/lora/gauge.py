@@ -26,6 +26,7 @@ from adapterbank.lora.adapter import Factors
 GAUGES = ("given", "svd", "procrustes")
 _BLOCK = 16384  # rows turned at a time
 _SWEEPS = 30
+_EQUAL = 1e-6  # relative difference of squared norms under which members count as equal, so that rounding picks no reference
 _GAIN = 1e-10  # relative gain of a sweep under which generalised Procrustes stops
 
 
@@ -58,7 +59,8 @@ def frames(members: Sequence[Factors], gauge: str) -> list[Frame]:
     balanced = [_balanced(factors) for factors in members]
     if gauge == "svd" or len(members) < 2:
         return [frame for frame, _ in balanced]
-    reference = max(range(len(members)), key=lambda i: balanced[i][1])
+    largest = max(norm for _, norm in balanced)
+    reference = next(i for i, (_, norm) in enumerate(balanced) if norm >= (1.0 - _EQUAL) * largest)
     return _generalised_procrustes(members, [frame for frame, _ in balanced], reference)
 
 
@@ -130,7 +132,10 @@ def _weighted(weights: Tensor, rows: Tensor) -> Tensor:
 
 
 def _generalised_procrustes(members: Sequence[Factors], start: list[Frame], reference: int) -> list[Frame]:
-    """Turn every member onto the mean of all until the mean stops growing (Gower 1975), first onto the largest ΔW."""
+    """Turn every member onto the mean of all until the mean stops growing (Gower 1975).
+
+    They are first turned onto the ``reference``: a mean of members that do not yet agree on anything is a poor start.
+    """
     turned, length = start, 0.0
     mean = _mean([members[reference]], [start[reference]])
     for _ in range(_SWEEPS):
