@@ -11,12 +11,13 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from adapterbank.catalog import aliases, labels, levels, recipes, versions
+from adapterbank.catalog import aliases, base_models, labels, levels, recipes, versions
 from adapterbank.catalog.rows import NewVersion, Version
 from adapterbank.errors import AdapterBankError, ConflictError, Problem, RefusedInputError
 from adapterbank.peft_format.check import Inspection, inspect
 from adapterbank.peft_format.source import open_directory
 from adapterbank.refs import check_alias, check_name
+from adapterbank.vault.objects import Vault
 from adapterbank.vault.staging import Staged
 from adapterbank.ways.results import Outcome, Registered
 from adapterbank.ways.rooms import Rooms
@@ -79,7 +80,7 @@ def register(rooms: Rooms, directory: Path, entry: Entry) -> Registered:
     """
     with open_directory(directory) as source, rooms.vault.stage() as staged:
         staged.copy_from(source.weights, source.weights_size)
-        inspection, weights = _inspect(source.config, staged)
+        inspection, weights = _inspect(rooms.vault, source.config, staged)
         done = store(rooms, entry, source.config, staged, weights, inspection)
     return Registered(done.version, done.status, inspection.problems, source.not_kept)
 
@@ -95,19 +96,26 @@ def store(
 ) -> Registered:
     """Keep inspected bytes and add their row, and with ``lineage`` the recipe: the tail of ``register``, shared with merges.
 
-    The rows are written once for trial, so that what they refuse is refused before an object is kept. Files that are
-    known are kept all the same: that repairs a damaged object, and gives a compacted version its exact bytes back.
+    The objects get their names inside the transaction of the rows: what the rows refuse is refused before an object is
+    kept, and what is committed has its bytes on the disk. Only small writes happen under the write lock: new bytes are
+    made durable before, and an object that is there already is checked before. That also repairs a damaged one, and
+    gives a compacted version its exact bytes back.
     """
     config_digest = sha256(config).hexdigest()
     digests = (config_digest, weights, files_digest(config_digest, weights))
     sizes = (len(config), staged.size)
     with rooms.vault.holding():
-        with rooms.catalog.writing(dry_run=True) as tx:
-            _record(tx, entry, inspection, digests, sizes, lineage)
-        rooms.vault.put_bytes(config)
-        rooms.vault.keep(staged, weights)
+        known = rooms.vault.exists(weights)
+        if known:
+            rooms.vault.keep(staged, weights)
+        else:
+            staged.seal()
         with rooms.catalog.writing() as tx:
-            return _record(tx, entry, inspection, digests, sizes, lineage)
+            done = _record(tx, entry, inspection, digests, sizes, lineage)
+            rooms.vault.put_bytes(config)
+            if not known:
+                rooms.vault.keep(staged, weights)
+            return done
 
 
 def register_many(rooms: Rooms, items: Iterable[tuple[Path, str]], common: Common) -> Iterator[Outcome]:
@@ -124,11 +132,19 @@ def register_many(rooms: Rooms, items: Iterable[tuple[Path, str]], common: Commo
             yield Outcome(str(path), name, done.status, ref=done.version.ref)
 
 
-def _inspect(config: bytes, staged: Staged) -> tuple[Inspection, str]:
-    """Inspect and hash the staged copy side by side: what is judged is what will be kept, whoever changes the source."""
+def _inspect(vault: Vault, config: bytes, staged: Staged) -> tuple[Inspection, str]:
+    """Inspect the staged copy beside hashing and syncing it: what is judged is what will be kept, whoever changes the source."""
     with ThreadPoolExecutor(1) as pool, staged.view() as mapped:
-        digest = pool.submit(staged.digest)
+        digest = pool.submit(_settle, vault, staged)
         return inspect(config, mapped.buffer), digest.result()
+
+
+def _settle(vault: Vault, staged: Staged) -> str:
+    """The digest of the staged bytes, which are durable afterwards unless the vault has them already."""
+    digest = staged.digest()
+    if not vault.exists(digest):
+        staged.seal()
+    return digest
 
 
 def _record(
@@ -149,6 +165,7 @@ def _record(
                 environment=lineage.environment, constituents=lineage.constituents,
             )  # fmt: skip
         return Registered(_alias(tx, version, entry), "registered")
+    _same_base_model(tx, known, entry)
     status = "unchanged" if known.level == "original" else "restored"
     if status == "restored":
         known = levels.set_level(tx, known, "original")
@@ -188,6 +205,18 @@ def _new_version(
         naming=facts.naming,
         method=lineage.method if lineage else None,
     )  # fmt: skip
+
+
+def _same_base_model(tx: Connection, known: Version, entry: Entry) -> None:
+    """Raise ConflictError if the caller names another base model than the one that these files were registered on."""
+    if entry.base_model is None:
+        return
+    named = base_models.find(tx, entry.base_model)
+    if named is None or named.name != known.base_model:
+        raise ConflictError(
+            f"{known.ref} has these very files on the base model {known.base_model}, not on {entry.base_model}",
+            hint="if these name one model, say so with adapterbank model alias; else register under another name",
+        )
 
 
 def _alias(tx: Connection, version: Version, entry: Entry) -> Version:
