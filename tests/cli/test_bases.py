@@ -93,12 +93,12 @@ def test_compact_says_what_is_missing(run: Run):
     second = run(*COMPACT, "--drop-exact", "--json")
     assert (second.code, second.error["code"]) == (2, "usage")
     assert second.error["hint"].endswith("compact law --level bounded --drop-exact --json --yes")
-    assert run("show", "law", "--json").json["level"] == "exact"
+    assert run("show", "law", "--json").json["level"] == "original"
 
 
 def test_compact_drops_the_exact_bytes(run: Run, tmp_path: Path):
     planned = run(*COMPACT, "--drop-exact", "--dry-run", "--json").json
-    assert planned["dry_run"] and run("show", "law", "--json").json["level"] == "exact"
+    assert planned["dry_run"] and run("show", "law", "--json").json["level"] == "original"
     done = run(*COMPACT, "--drop-exact", "--yes", "--json").json
     assert (done["refs"], done["forms"]["law@1"]["basis"]) == (["law@1"], "b1@1")
     assert done["bytes_freed"] > 0
@@ -128,7 +128,7 @@ def typed(bank: Path, answer: bytes) -> int:
 
 def test_on_a_terminal_compact_asks(run: Run, bank: Path):
     assert typed(bank, b"n\n") == 130
-    assert run("show", "law", "--json").json["level"] == "exact"
+    assert run("show", "law", "--json").json["level"] == "original"
     assert typed(bank, b"y\n") == 0
     assert run("show", "law", "--json").json["level"] == "bounded"
 
