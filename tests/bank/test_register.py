@@ -27,7 +27,7 @@ def in_other_bytes(directory: Path) -> Path:
     fields = json.loads(config.read_text())
     fields["target_modules"] = fields["target_modules"][::-1]
     config.write_text(json.dumps(fields))
-    weights.write_bytes(safetensors_bytes(dict(reversed(sorted(load_file(weights).items())))))
+    weights.write_bytes(safetensors_bytes(dict(sorted(load_file(weights).items(), reverse=True))))
     return directory
 
 
