@@ -39,13 +39,14 @@ class Bases(Opened):
         budget: float | None = None,
         gauge: str = "given",
         dtype: str = "float32",
-        force: bool = False,
+        force: bool | None = None,
         progress: results.Progress | None = None,
     ) -> Basis:
         """Fit an RMM basis over ``refs`` as the next version of ``name`` and measure every member.
 
         Exactly one of ``components`` (p), ``energy`` (share of the variance), ``max_error`` (relative ΔW, worst member) and
-        ``budget`` (share of the originals' bytes, basis counted) decides its size. Raises UsageError, IncompatibleError,
+        ``budget`` (share of the originals' bytes, basis counted) decides its size. A basis larger than its originals is
+        built with a warning; ``force=False`` refuses it, ``force=True`` is silent. Raises UsageError, IncompatibleError,
         ErrorBoundError.
         """
         from adapterbank.ways import basis as ways
@@ -81,13 +82,13 @@ class Bases(Opened):
         refs: Sequence[str] | None = None,
         components: int | None = None,
         accept_generation_loss: bool = False,
-        force: bool = False,
+        force: bool | None = None,
         progress: results.Progress | None = None,
     ) -> results.Rebuilt:
         """Fit ``name`` anew over its members (or ``refs``) as its next version, in one transaction.
 
         The old version goes unless something needs it. Members kept only in a bounded form are refused unless
-        ``accept_generation_loss``; their error is then a bound, not a measurement.
+        ``accept_generation_loss``; their error is then a bound, not a measurement. ``force`` as in :meth:`build_basis`.
         """
         from adapterbank.ways import rebuild as ways
 

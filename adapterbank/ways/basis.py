@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
@@ -63,7 +64,7 @@ def build(
     *,
     gauge: str,
     dtype: str,
-    force: bool = False,
+    force: bool | None = False,
     progress: Progress | None = None,
 ) -> Basis:
     """Fit the next version of the basis ``name`` over ``chosen`` and store it with its members.
@@ -140,15 +141,17 @@ def components(size: Size, sources: Sequence[Source], layout: Layout, gauge: str
     return choose.by_budget(found, size.budget, original_bytes=_original_bytes(sources)).p
 
 
-def refuse_larger(sources: Sequence[Source], layout: Layout, p: int, gauge: str, dtype: str, force: bool) -> None:
-    """Raise UsageError if the basis would take more bytes than its originals, unless ``force``."""
+def refuse_larger(sources: Sequence[Source], layout: Layout, p: int, gauge: str, dtype: str, force: bool | None) -> None:
+    """Raise UsageError if the basis would take more bytes than its originals; with ``force`` None only warn, if true accept."""
     size = stored_bytes(layout, [source.adapter.shapes for source in sources], p, gauge=gauge, dtype=dtype)
     original = _original_bytes(sources)
-    if size > original and not force:
-        raise UsageError(
-            f"with p = {p} the basis and its members take {size} bytes, more than the {original} of their originals",
-            hint="fewer --components, a narrower --store-dtype, more members, or --force",
-        )
+    if size <= original or force:
+        return
+    message = f"with p = {p} the basis and its members take {size} bytes, more than the {original} of their originals"
+    if force is None:
+        warnings.warn(message, stacklevel=4)  # at the caller of the façade
+        return
+    raise UsageError(message, hint="fewer --components, a narrower --store-dtype, more members, or --force")
 
 
 def keep(rooms: Rooms, fit: Fitted) -> None:

@@ -19,7 +19,7 @@ def rebuild(
     components: int | None,
     *,
     accept_generation_loss: bool = False,
-    force: bool = False,
+    force: bool | None = False,
     progress: Progress | None = None,
 ) -> Rebuilt:
     """Fit ``basis`` anew as its next version, with its gauge and dtype; the old one goes unless something needs it.
