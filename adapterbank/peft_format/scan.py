@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
@@ -33,16 +32,11 @@ class Scan:
 
 
 def scan(weights: Any, tensors: Mapping[str, TensorInfo]) -> dict[str, Scan]:
-    """Every tensor's findings, by name; the digests are computed in a thread beside the look at the values."""
-    with memoryview(weights) as view, ThreadPoolExecutor(1) as thread:
-        digests = thread.submit(_digests, view, tensors)
-        values = {name: _largest(view, info) for name, info in tensors.items()}
-        hashed = digests.result()
-    return {name: Scan(hashed[name], *values[name]) for name in tensors}
-
-
-def _digests(view: memoryview, tensors: Mapping[str, TensorInfo]) -> dict[str, str]:
-    return {name: sha256(view[info.begin : info.end]).hexdigest() for name, info in tensors.items()}
+    """Every tensor's findings, by name. The look at the values takes a seventh of the hashing: no thread is worth it."""
+    with memoryview(weights) as view:
+        return {
+            name: Scan(sha256(view[info.begin : info.end]).hexdigest(), *_largest(view, info)) for name, info in tensors.items()
+        }
 
 
 def _largest(view: memoryview, info: TensorInfo) -> tuple[bool, bool]:

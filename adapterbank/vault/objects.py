@@ -215,8 +215,8 @@ class Vault:
         """Seal the staged file and give it its name, over a damaged object if there is one."""
         path = self.path(digest)
         stored = Stored(digest, staged.size, existed=False)
+        staged.seal()
         with storage_errors("write", path):
-            durable.seal(staged.fd, staged.path)
             try:
                 durable.link(staged.path, path)
             except FileExistsError:

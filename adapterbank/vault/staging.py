@@ -39,11 +39,12 @@ class Litter:
 class Staged:
     """A temporary file that may become an object: fill it by ``write``, ``copy_from`` or ``map``, then ``Vault.keep`` it."""
 
-    __slots__ = ("_mappings", "fd", "path")
+    __slots__ = ("_mappings", "fd", "path", "sealed")
 
     def __init__(self, fd: int, path: Path) -> None:
         self.fd = fd
         self.path = path
+        self.sealed = False
         self._mappings: list[mmap.mmap] = []
 
     @property
@@ -92,6 +93,16 @@ class Staged:
         """SHA-256 of the file as it is now. Runs without the GIL, beside a scan of ``view()`` in another thread."""
         with storage_errors("read", self.path):
             return digest_of(self.fd)
+
+    def seal(self) -> None:
+        """Make the bytes durable and the file read-only: the slow part of ``Vault.keep``, done early or beside other work.
+
+        Nothing may be written afterwards. Raises StorageError; the file is lost then.
+        """
+        if not self.sealed:
+            with storage_errors("write", self.path):
+                durable.seal(self.fd, self.path)
+            self.sealed = True
 
     def discard(self) -> None:
         """Drop the temporary name and the lock; bytes that were kept live on under their digest."""
