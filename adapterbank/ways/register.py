@@ -133,7 +133,7 @@ def register_many(rooms: Rooms, items: Iterable[tuple[Path, str]], common: Commo
 
 
 def _inspect(vault: Vault, config: bytes, staged: Staged) -> tuple[Inspection, str]:
-    """Inspect the staged copy beside hashing and syncing it: what is judged is what will be kept, whoever changes the source."""
+    """Inspect the staged copy beside hashing and syncing it: judged is what will be kept, whoever changes the source."""
     with ThreadPoolExecutor(1) as pool, staged.view() as mapped:
         digest = pool.submit(_settle, vault, staged)
         return inspect(config, mapped.buffer), digest.result()
