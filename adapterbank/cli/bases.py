@@ -57,13 +57,21 @@ def basis_command() -> None:
 )
 @_basis
 @references()
-@click.option("--components", type=click.IntRange(min=1), metavar="P", help="So many components: the published method.")
-@click.option("--energy", type=click.FloatRange(0, 1, min_open=True), metavar="E", help="The least P that keeps this share.")
+@click.option("--components", type=click.IntRange(min=0), metavar="P", help="So many components: the published method.")
+@click.option(
+    "--energy",
+    type=click.FloatRange(0, 1, min_open=True),
+    metavar="E",
+    help="The least P that keeps this share of the variance.",
+)
 @click.option(
     "--max-error", type=click.FloatRange(min=0), metavar="E", help="The least P at which no member's error is larger."
 )
 @click.option(
-    "--budget", type=click.FloatRange(0, min_open=True), metavar="F", help="The largest P within this share of the bytes."
+    "--budget",
+    type=click.FloatRange(0, min_open=True),
+    metavar="F",
+    help="The largest P within this share of the originals' bytes, all counted.",
 )
 @click.option("--gauge", type=click.Choice(GAUGES), default="given", show_default=True, help="Coordinates before the fit.")
 @click.option("--store-dtype", "dtype", type=click.Choice(DTYPES), default="float32", show_default=True, help="As stored.")
@@ -138,7 +146,7 @@ def add_command(session: Session, basis: str, selection: Selection, force: bool)
 )
 @_basis
 @references("[REF]...")
-@click.option("--components", type=click.IntRange(min=1), metavar="P", help="Default: as many as now.")
+@click.option("--components", type=click.IntRange(min=0), metavar="P", help="Default: as many as now.")
 @click.option(
     "--accept-generation-loss", is_flag=True, help="Also from members whose exact bytes are gone; errors are bounds then."
 )

@@ -7,18 +7,17 @@ from rich.console import Group, RenderableType
 from adapterbank.report.grid import Column, Row, facts, grid, line, titled
 from adapterbank.report.words import error, pairs, several, short, size, when
 
-_REF = Column("ref", "ref", style="cyan")
+_REF = Column("ref", "ref", style="cyan", whole=True)
 _VERSIONS = (
     _REF,
     Column("aliases", "aliases", several, style="green"),
     Column("base model", "base_model"),
     Column("rank", "rank", right=True),
-    Column("modules", "modules", right=True),
     Column("size", "bytes", size, right=True),
     Column("level", "level"),
     Column("tags", "tags", pairs),
     Column("metrics", "metrics", pairs),
-    Column("created", "created", when),
+    Column("created", "created", when, whole=True),
 )
 _FACTS = (
     *_VERSIONS[:3],
@@ -45,8 +44,8 @@ _FACTS = (
     Column("content", "content", short),
 )
 FORMS = (
-    Column("version", "version", style="cyan"),
-    Column("basis", "basis", style="cyan"),
+    Column("version", "version", style="cyan", whole=True),
+    Column("basis", "basis", style="cyan", whole=True),
     Column("size", "bytes", size, right=True),
     Column("error", "error", error, right=True),
     Column("kind", "error_kind"),

@@ -9,17 +9,29 @@ from adapterbank.report.grid import Column, Row, facts, grid, line, titled
 from adapterbank.report.words import error, share, short, size, when
 
 _BASES = (
-    Column("basis", "ref", style="cyan"),
-    Column("base model", "base_model"),
-    Column("members", "members", right=True),
+    Column("basis", "ref", style="cyan", whole=True),
+    Column("n", "members", right=True),
     Column("p", "components", right=True),
-    Column("gauge", "gauge"),
-    Column("dtype", "dtype"),
+    Column("gauge", "gauge", whole=True),
+    Column("dtype", "dtype", whole=True),
     Column("size", "bytes", size, right=True),
     Column("mean error", "error_mean", error, right=True),
-    Column("worst error", "error_worst", error, right=True),
-    Column("error is", "error_kind"),
+    Column("worst", "error_worst", error, right=True),
+    Column("errors", "error_kind", whole=True),
+)
+_FACTS = (
+    Column("basis", "ref", style="cyan"),
+    Column("base model", "base_model"),
+    Column("codec", "codec"),
+    Column("gauge", "gauge"),
+    Column("p", "components"),
+    Column("dtype", "dtype"),
+    Column("size", "bytes", size),
+    Column("mean error", "error_mean", error),
+    Column("worst error", "error_worst", error),
+    Column("errors are", "error_kind"),
     Column("created", "created", when),
+    Column("object", "object", short),
 )
 _OPTIONS = (
     Column("p", "components", right=True),
@@ -39,8 +51,7 @@ def bases(document: Row) -> RenderableType:
 
 def basis(document: Row) -> RenderableType:
     """One basis and its members."""
-    facts_ = facts((*_BASES, Column("codec", "codec"), Column("object", "object", short)), document)
-    return Group(facts_, *titled("Members", forms(document)))
+    return Group(facts(_FACTS, document), *titled("Members", forms(document)))
 
 
 def basis_modules(document: Row) -> RenderableType:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rich.console import RenderableType
+from rich.console import JustifyMethod, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -24,6 +24,7 @@ class Column:
     write: Callable[[Any], str] = safe
     right: bool = False
     style: str = ""
+    whole: bool = False  # never broken over lines; numbers never are
 
     def cell(self, row: Row) -> Text:
         value = row[self.key]
@@ -31,13 +32,18 @@ class Column:
 
 
 def grid(columns: Sequence[Column], rows: Iterable[Row], empty: str) -> RenderableType:
-    """The rows under their headings, or the line ``empty`` if there are none."""
+    """The rows under their headings, without columns that are empty in all of them; the line ``empty`` without rows."""
+    cells = [[column.cell(row) for column in columns] for row in rows]
+    if not cells:
+        return Text(empty, style="dim")
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for column in columns:
-        table.add_column(column.heading, justify="right" if column.right else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*(column.cell(row) for column in columns))
-    return table if table.row_count else Text(empty, style="dim")
+    shown = [i for i in range(len(columns)) if any(line[i].plain for line in cells)]
+    for column in (columns[i] for i in shown):
+        justify: JustifyMethod = "right" if column.right else "left"
+        table.add_column(column.heading, justify=justify, overflow="fold", no_wrap=column.right or column.whole)
+    for line in cells:
+        table.add_row(*(line[i] for i in shown))
+    return table
 
 
 def facts(columns: Sequence[Column], row: Row) -> RenderableType:

@@ -26,8 +26,8 @@ def share(value: float) -> str:
 
 
 def when(text: str) -> str:
-    """An ISO time without its fraction."""
-    return text[:19].replace("T", " ")
+    """An ISO time to the minute."""
+    return text[:16].replace("T", " ")
 
 
 def short(digest: str) -> str:

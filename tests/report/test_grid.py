@@ -27,6 +27,17 @@ def test_a_grid_aligns_its_columns():
     assert len(head) == len(first) == len(second)
 
 
+def test_columns_without_a_word_are_left_out():
+    assert lines(grid(COLUMNS, [{"name": None, "count": 1}, {"name": "", "count": 2}], "none")) == ["count", "    1", "    2"]
+
+
+def test_what_is_whole_is_never_broken():
+    columns = (Column("ref", "ref", whole=True), Column("note", "note"))
+    console = Console(file=io.StringIO(), width=30)
+    console.print(grid(columns, [{"ref": "credit_cards@1", "note": "a long note that is broken"}], "none"))
+    assert "credit_cards@1" in console.file.getvalue()
+
+
 def test_an_empty_grid_says_so():
     assert lines(grid(COLUMNS, [], "no rows")) == ["no rows"]
 

@@ -17,7 +17,7 @@ def test_sizes_are_decimal(count: int, text: str):
 
 def test_numbers():
     assert (error(0.123456), error(1.5e-7), error(None)) == ("0.123", "1.5e-07", "–")
-    assert (share(0.3456), when("2026-11-23T12:00:00.000000Z")) == ("34.6 %", "2026-11-23 12:00:00")
+    assert (share(0.3456), when("2026-11-23T12:00:00.000000Z")) == ("34.6 %", "2026-11-23 12:00")
     assert short("0123456789abcdef") == "sha256:0123456789ab"
     assert pairs({"a": "b", "acc": 0.5}) == "a=b, acc=0.5"
 
