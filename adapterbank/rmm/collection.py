@@ -48,7 +48,7 @@ def project_adapter(adapter: Adapter, basis: Basis, member: Mapping[str, Tensor]
     In gauge ``procrustes`` each module is first turned onto the basis's mean. Raises IncompatibleError for a module, or a
     rank of one, that the basis has no place for.
     """
-    _check_places(adapter, basis.layout)
+    check_places(adapter, basis.layout)
     for place in places([adapter], basis.layout):
         rank = place.shape.rank
         mean, components = basis.mean[rank][place.rows], basis.components[rank][:, place.rows]
@@ -83,7 +83,8 @@ def _store(target: Tensor, at: slice | tuple[slice, slice], values: Tensor) -> N
         raise UsageError("a value does not fit float16 (65504 at most)", hint="store bfloat16 or float32")
 
 
-def _check_places(adapter: Adapter, layout: Layout) -> None:
+def check_places(adapter: Adapter, layout: Layout) -> None:
+    """Raise IncompatibleError for a module of ``adapter``, or a rank of one, that ``layout`` has no place for."""
     known = set(layout)
     missing = [shape for shape in adapter.shapes if shape not in known]
     if missing:

@@ -21,7 +21,7 @@ from adapterbank.rmm import choose
 from adapterbank.rmm.objects import common_layout
 from adapterbank.rmm.survey import stored_bytes, survey
 from adapterbank.ways.fit import Fitted, Source, fitted, projected
-from adapterbank.ways.joinable import plain_lora, same_base_model
+from adapterbank.ways.joinable import each_once, plain_lora, same_base_model
 from adapterbank.ways.load import load
 from adapterbank.ways.reconstruct import open_basis
 from adapterbank.ways.results import Option, Progress
@@ -107,14 +107,14 @@ def sources_of(
     rooms: Rooms, chosen: Sequence[Version], *, accept_generation_loss: bool = False
 ) -> Iterator[tuple[list[Source], Layout]]:
     """The adapters of ``chosen`` and the layout that has a place for each of their modules."""
-    _refuse_twice(chosen)
+    each_once(chosen, "a basis")
     same_base_model(chosen)
     plain_lora(chosen)
     bounded = [version.ref for version in chosen if version.level == "bounded"]
     if bounded and not accept_generation_loss:
         raise ConflictError(
             f"kept only in a bounded form: {', '.join(bounded)}; a basis over them would add its error to theirs",
-            hint="leave them out, register their original files again, or give --accept-generation-loss",
+            hint="leave them out, or register their original files again; basis rebuild takes --accept-generation-loss",
         )
     with ExitStack() as stack:
         sources = []
@@ -180,10 +180,3 @@ def _adapters(sources: Sequence[Source]) -> list[Adapter]:
 
 def _original_bytes(sources: Sequence[Source]) -> int:
     return sum(source.version.bytes for source in sources)
-
-
-def _refuse_twice(chosen: Sequence[Version]) -> None:
-    refs = [version.ref for version in chosen]
-    twice = sorted({ref for ref in refs if refs.count(ref) > 1})
-    if twice:
-        raise UsageError(f"given more than once: {', '.join(twice)}")

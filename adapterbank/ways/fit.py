@@ -15,7 +15,7 @@ from adapterbank.catalog.rows import NewMember, Version
 from adapterbank.lora.adapter import Adapter
 from adapterbank.lora.delta import DeltaError
 from adapterbank.lora.layout import Layout
-from adapterbank.rmm.collection import fit_collection, project_adapter
+from adapterbank.rmm.collection import check_places, fit_collection, project_adapter
 from adapterbank.rmm.members import stored_error
 from adapterbank.rmm.objects import Basis, Member, basis_plan, class_components, member_plan
 from adapterbank.vault.staging import Staged
@@ -91,6 +91,7 @@ def fitted(
 @contextmanager
 def projected(rooms: Rooms, source: Source, basis: Basis, digest: str) -> Iterator[tuple[Object, NewMember]]:
     """Project one adapter on a stored basis; the staged member lives as long as the block."""
+    check_places(source.adapter, basis.layout)
     components = {rank: len(parts) for rank, parts in basis.components.items()}
     with ExitStack() as stack:
         plan = _member_plan(basis.layout, source.adapter, components, basis.p, basis.dtype, digest)

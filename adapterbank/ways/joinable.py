@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from adapterbank.catalog.rows import Version
-from adapterbank.errors import IncompatibleError
+from adapterbank.errors import IncompatibleError, UsageError
+
+
+def each_once(chosen: Sequence[Version], what: str) -> None:
+    """Raise UsageError unless there are versions in ``chosen``, none of them twice; ``what`` is to be made of them."""
+    if not chosen:
+        raise UsageError(f"{what} needs at least one adapter", hint="adapterbank list")
+    refs = [version.ref for version in chosen]
+    twice = sorted({ref for ref in refs if refs.count(ref) > 1})
+    if twice:
+        raise UsageError(f"given more than once: {', '.join(twice)}")
 
 
 def same_base_model(chosen: Sequence[Version], base_model: str | None = None) -> None:

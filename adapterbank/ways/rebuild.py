@@ -8,6 +8,7 @@ from adapterbank.catalog import bases, members, removal, versions
 from adapterbank.catalog.rows import Basis, Version
 from adapterbank.ways.basis import Size, keep, record, refuse_larger, sources_of
 from adapterbank.ways.fit import fitted
+from adapterbank.ways.joinable import same_base_model
 from adapterbank.ways.results import Progress, Rebuilt
 from adapterbank.ways.rooms import Rooms, delete_released
 
@@ -29,6 +30,7 @@ def rebuild(
     with rooms.catalog.reading() as tx:
         before = members.of_basis(tx, basis)
         chosen = [versions.get(tx, member.version) for member in before] if chosen is None else list(chosen)
+    same_base_model(chosen, basis.base_model)
     p = Size(components=basis.components if components is None else components).components or 0
     gauge, dtype = basis.gauge, basis.dtype
     with sources_of(rooms, chosen, accept_generation_loss=accept_generation_loss) as (sources, layout):
