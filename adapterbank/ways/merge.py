@@ -14,14 +14,14 @@ import torch
 from adapterbank.catalog import recipes, versions
 from adapterbank.catalog.rows import Recipe as RecipeRow
 from adapterbank.catalog.rows import Version
-from adapterbank.errors import NotFoundError, Problem, UsageError
+from adapterbank.errors import NotFoundError, Problem
 from adapterbank.lora.delta import delta_error
 from adapterbank.merge.engine import Merged, merge
 from adapterbank.merge.recipe import Recipe, environment
 from adapterbank.peft_format.check import inspect
 from adapterbank.peft_format.writer import encode
 from adapterbank.ways.export import export
-from adapterbank.ways.joinable import plain_lora, same_base_model
+from adapterbank.ways.joinable import each_once, plain_lora, same_base_model
 from adapterbank.ways.load import load
 from adapterbank.ways.register import Entry, Lineage, store
 from adapterbank.ways.results import MergedVersion, Progress, Replay, Reverted
@@ -29,6 +29,7 @@ from adapterbank.ways.rooms import Rooms
 
 LARGE_RESIDUAL = 0.1
 SAME = 3e-7  # relative ΔW difference of two float32 roundings of one merge
+Forms = Mapping[str, Mapping[str, Any]]  # of each input kept only in a bounded form: its basis, object and error
 
 
 def merge_versions(
@@ -54,11 +55,9 @@ def replay(rooms: Rooms, version: Version) -> Replay:
     """Run the recipe of a merge again and compare: the same bits, equal within float32 rounding, or not."""
     row = _recipe(rooms, version)
     recipe, chosen = Recipe.from_json(row.body["recipe"]), _constituents(rooms, row)
-    merged, _ = _run(rooms, recipe, chosen, None)
+    merged, forms = _run(rooms, recipe, chosen, None)
     config, weights = _encode(rooms, merged, chosen[0])
-    now = environment()
-    changed = {key: (row.environment.get(key), now.get(key)) for key in sorted({*row.environment, *now})}
-    changed = {key: pair for key, pair in changed.items() if pair[0] != pair[1]}
+    changed = _changed(row.environment, environment()) | _changed(_told(chosen, row.body["forms"]), _told(chosen, forms))
     if inspect(config, weights).content == version.content:
         return Replay(version.ref, "bits", 0.0, changed)
     with load(rooms, version) as loaded:
@@ -72,9 +71,7 @@ def revert(rooms: Rooms, version: Version, directory: Path) -> Reverted:
     return Reverted(version.ref, tuple(export(rooms, each, directory / each.ref, bounded=True) for each in chosen))
 
 
-def _run(
-    rooms: Rooms, recipe: Recipe, chosen: Sequence[Version], progress: Progress | None
-) -> tuple[Merged, dict[str, dict[str, Any]]]:
+def _run(rooms: Rooms, recipe: Recipe, chosen: Sequence[Version], progress: Progress | None) -> tuple[Merged, Forms]:
     """The merge, and for each input that is kept only in a bounded form which one it was and its error."""
     with ExitStack() as stack:
         inputs = [stack.enter_context(load(rooms, version)) for version in chosen]
@@ -105,7 +102,7 @@ def _encode(rooms: Rooms, merged: Merged, first: Version) -> tuple[bytes, bytes]
     return files["adapter_config.json"], files["adapter_model.safetensors"]
 
 
-def _warnings(merged: Merged, forms: Mapping[str, Mapping[str, Any]]) -> tuple[Problem, ...]:
+def _warnings(merged: Merged, forms: Forms) -> tuple[Problem, ...]:
     found = [
         Problem("bounded_input", f"{ref} is kept only in a bounded form, error {form['error']:.3g}", ref, "warning")
         for ref, form in forms.items()
@@ -117,6 +114,17 @@ def _warnings(merged: Merged, forms: Mapping[str, Mapping[str, Any]]) -> tuple[P
         )
         found.append(Problem("large_residual", message, severity="warning"))
     return tuple(found)
+
+
+def _changed(before: Mapping[str, str], now: Mapping[str, str]) -> dict[str, tuple[str | None, str | None]]:
+    pairs = {key: (before.get(key), now.get(key)) for key in sorted({*before, *now})}
+    return {key: pair for key, pair in pairs.items() if pair[0] != pair[1]}
+
+
+def _told(chosen: Sequence[Version], forms: Forms) -> dict[str, str]:
+    """What each input is read from, in words: its exact bytes, or the bounded form that stands for it."""
+    words = {ref: f"bounded, {form['basis']}, error {form['error']:.3g}" for ref, form in forms.items()}
+    return {f"input {version.ref}": words.get(version.ref, "exact") for version in chosen}
 
 
 def _recipe(rooms: Rooms, version: Version) -> RecipeRow:
@@ -134,6 +142,5 @@ def _constituents(rooms: Rooms, row: RecipeRow) -> list[Version]:
 
 def recipe_for(method: str, chosen: Sequence[tuple[Version, float]], **settings: Any) -> Recipe:
     """The recipe of ``method`` over versions with weights; ``settings`` are options, rank, seed and dtype."""
-    if not chosen:
-        raise UsageError("nothing to merge: give at least one REF=WEIGHT")
+    each_once([version for version, _ in chosen], "a merge")
     return Recipe.of(method, [(version.content, weight) for version, weight in chosen], **settings)

@@ -116,7 +116,11 @@ class MergedVersion:
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """``outcome``: ``bits``, ``within 3e-7`` or ``differs``; ``difference`` relative in ΔW; ``changed`` environment."""
+    """``outcome``: ``bits``, ``within 3e-7`` or ``differs``; ``difference`` relative in ΔW.
+
+    ``changed`` says what is not as it was: parts of the environment, and under ``input NAME@N`` an input that was exact then
+    and is bounded now (or the other way round).
+    """
 
     ref: str
     outcome: str
