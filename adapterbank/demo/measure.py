@@ -1,88 +1,90 @@
-"""The demo's measurements: accuracies of the directories that the bank wrote, and the figures of each adapter."""
+"""The demo's accuracies: of originals, reconstructions and merges, as the PEFT directories that the bank wrote."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING
 
-from adapterbank.demo.evaluate import Evaluator, share_equal
-from adapterbank.demo.result import AdapterFigures
+from adapterbank.demo.acts import MERGES, Directories, Passage, Scene, Size, merged_folder
+from adapterbank.demo.evaluate import Evaluator, read_sentences, share_equal
+from adapterbank.demo.stages import stage
+from adapterbank.errors import MissingExtraError
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from adapterbank.catalog.rows import Basis, Member, Version
-    from adapterbank.demo.stages import Say
 
 ORIGINAL = "original"
 RECONSTRUCTED = "reconstructed"
 NO_ADAPTER = "no adapter"
 
-
-@dataclass(frozen=True, slots=True)
-class Passage:
-    """One adapter on its way through the bank: as registered, as a member of the basis, and the directories written."""
-
-    version: Version
-    member: Member
-    exact: bool
-    exported: Path
-    reconstructed: Path
+Answers = Mapping[str, "Tensor"]  # by skill, the class index given to each sentence
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
-    """Of one skill: accuracy by kind of adapter, agreement with the original's answers, and the number of sentences."""
+class Shares:
+    """Accuracy by kind of adapter, agreement with the original's answers by kind, and the number of sentences."""
 
     accuracy: Mapping[str, float]
     agreement: Mapping[str, float]
     sentences: int
 
 
-def measure(evaluator: Evaluator, passages: Sequence[Passage], merged: Mapping[str, Path], say: Say) -> dict[str, Measured]:
-    """Measure every skill that has sentences with its original, its reconstruction, each merge, and no adapter at all."""
-    answers: dict[str, dict[str, Tensor]] = {skill: {} for skill in evaluator.skills}
-    for passage in passages:
-        skill = passage.version.name
-        if skill in answers:
-            say(f"{skill}, original and reconstruction")
-            answers[skill][ORIGINAL] = evaluator.predict(passage.exported, [skill])[skill]
-            answers[skill][RECONSTRUCTED] = evaluator.predict(passage.reconstructed, [skill])[skill]
-    shared: dict[str, Path | None] = {**merged, NO_ADAPTER: None}
-    for kind, directory in shared.items():
-        say(f"all skills, {kind}")
-        for skill, answer in evaluator.predict(directory, evaluator.skills).items():
-            answers[skill][kind] = answer
-    say(f"{sum(len(kinds[ORIGINAL]) for kinds in answers.values())} sentences")
-    return {skill: _compare(evaluator, skill, kinds) for skill, kinds in answers.items()}
+@dataclass(frozen=True, slots=True)
+class Measurements:
+    """By skill; by size of the basis the means (accuracy, agreement) of the reconstructions; or why there are none."""
+
+    skills: Mapping[str, Shares] = field(default_factory=dict)
+    sizes: Mapping[Size, tuple[float, float]] = field(default_factory=dict)
+    missing: str | None = None
 
 
-def _compare(evaluator: Evaluator, skill: str, answers: Mapping[str, Tensor]) -> Measured:
-    original = answers[ORIGINAL]
-    return Measured(
-        {kind: evaluator.accuracy(skill, answer) for kind, answer in answers.items()},
-        {kind: share_equal(answer, original) for kind, answer in answers.items() if kind != ORIGINAL},
-        len(original),
-    )
+def measure(
+    scene: Scene, passages: Sequence[Passage], others: Mapping[Size, Directories], chosen: Size, data: Path
+) -> Measurements:
+    """Measure every skill that ``data`` has sentences for, with every adapter that was written for it, and with none."""
+    try:
+        with stage(scene.console, "Loading the encoder"):
+            sentences = read_sentences(data, [passage.version.name for passage in passages])
+            evaluator = Evaluator(scene.source / "heads", sentences)
+    except MissingExtraError as error:
+        return Measurements(missing=str(error))
+    with stage(scene.console, "Answering the sentences") as say:
+        original = _own(evaluator, {passage.version.name: passage.exported for passage in passages})
+        rebuilt = _own(evaluator, {passage.version.name: passage.reconstructed for passage in passages})
+        say("merges")
+        shared = {method: evaluator.predict(merged_folder(scene, method), evaluator.skills) for method in MERGES}
+        bare = evaluator.predict(None, evaluator.skills)
+        sizes = {chosen: _means(evaluator, original, rebuilt)}
+        for size, directories in others.items():
+            say(f"{size[1]} components, gauge {size[0]}")
+            sizes[size] = _means(evaluator, original, _own(evaluator, directories))
+        say(f"{sum(map(len, original.values()))} with each of {len(sizes) + len(shared) + 2} kinds of adapter")
+    return Measurements(compare(evaluator, original, {RECONSTRUCTED: rebuilt, **shared, NO_ADAPTER: bare}), sizes)
 
 
-def figures(passage: Passage, basis: Basis, members: int, measured: Measured | None) -> AdapterFigures:
-    """The figures of one adapter; its stored form counts its coefficients and one of ``members`` shares of the basis."""
-    version = passage.version
-    stored = passage.member.bytes + round(basis.bytes / members)
+def compare(evaluator: Evaluator, original: Answers, others: Mapping[str, Answers]) -> dict[str, Shares]:
+    """Of every skill, the accuracy of each kind of answers, and its agreement with the original's."""
     return {
-        "name": version.name,
-        "ref": version.ref,
-        "bytes": version.bytes,
-        "parameters": version.parameters,
-        "exact": passage.exact,
-        "stored_bytes": stored,
-        "bits_per_parameter": 8 * version.bytes / version.parameters,
-        "stored_bits_per_parameter": 8 * stored / version.parameters,
-        "error": passage.member.error,
-        "sentences": measured.sentences if measured else 0,
-        "accuracy": dict(measured.accuracy) if measured else None,
-        "agreement": dict(measured.agreement) if measured else None,
+        skill: Shares(
+            {kind: evaluator.accuracy(skill, given[skill]) for kind, given in {ORIGINAL: original, **others}.items()},
+            {kind: share_equal(given[skill], original[skill]) for kind, given in others.items()},
+            len(original[skill]),
+        )
+        for skill in evaluator.skills
     }
+
+
+def _own(evaluator: Evaluator, directories: Directories) -> Answers:
+    """What every skill answers with its own adapter."""
+    return {skill: evaluator.predict(directories[skill], [skill])[skill] for skill in evaluator.skills}
+
+
+def _means(evaluator: Evaluator, original: Answers, rebuilt: Answers) -> tuple[float, float]:
+    shares = compare(evaluator, original, {RECONSTRUCTED: rebuilt}).values()
+    return (
+        fmean(share.accuracy[RECONSTRUCTED] for share in shares),
+        fmean(share.agreement[RECONSTRUCTED] for share in shares),
+    )

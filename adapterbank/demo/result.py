@@ -6,13 +6,19 @@ from typing import TypedDict
 
 
 class SizeOption(TypedDict):
-    """One size the basis could have; ``ratio`` counts the basis and all coefficients against the originals."""
+    """One size the basis could have; ``ratio`` counts the basis and all coefficients against the originals.
+
+    ``accuracy`` and ``agreement`` (the share of sentences answered as with the originals) are means over the adapters, or
+    None where they were not measured.
+    """
 
     components: int
     bytes: int
     ratio: float
     error_mean: float
     error_worst: float
+    accuracy: float | None
+    agreement: float | None
 
 
 class BasisFigures(TypedDict):
