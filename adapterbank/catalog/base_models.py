@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import Connection, RowMapping, select
+from sqlalchemy import Connection, RowMapping, bindparam, select
 
 from adapterbank.catalog import digests
 from adapterbank.catalog.clock import now
@@ -13,6 +13,13 @@ from adapterbank.catalog.tables import base_model_aliases, base_models
 from adapterbank.errors import ConflictError, NotFoundError, UsageError
 
 _LONGEST = 512
+_NAMED = select(base_models).where(base_models.c.name == bindparam("name"))
+_ALIASED = (
+    select(base_model_aliases, base_models)
+    .join_from(base_model_aliases, base_models)
+    .where(base_model_aliases.c.alias == bindparam("alias"))
+)
+_ALIASES = select(base_model_aliases.c.alias).where(base_model_aliases.c.base_model_id == bindparam("model"))
 
 
 def add(tx: Connection, name: str, *, fingerprint: str | None = None, quantization: str | None = None) -> BaseModel:
@@ -55,16 +62,14 @@ def resolve(tx: Connection, name: str) -> BaseModel:
 
 def find(tx: Connection, name: str) -> BaseModel | None:
     """The base model of this canonical name or alias, checked against its row digest; None if there is none."""
-    row = tx.execute(select(base_models).where(base_models.c.name == name)).mappings().first()
+    row = tx.execute(_NAMED, {"name": name}).mappings().first()
     if row is None:
-        statement = select(base_model_aliases, base_models).join_from(base_model_aliases, base_models)
-        row = tx.execute(statement.where(base_model_aliases.c.alias == name)).mappings().first()
+        row = tx.execute(_ALIASED, {"alias": name}).mappings().first()
         if row is None:
             return None
         digests.check(base_model_aliases, row)
     digests.check(base_models, row)
-    statement = select(base_model_aliases.c.alias).where(base_model_aliases.c.base_model_id == row[base_models.c.id])
-    return _value(row, sorted(tx.scalars(statement)))
+    return _value(row, sorted(tx.scalars(_ALIASES, {"model": row[base_models.c.id]})))
 
 
 def alias(tx: Connection, name: str, alias: str) -> BaseModel:

@@ -10,9 +10,23 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
-from sqlalchemy import Boolean, Column, Connection, Float, LargeBinary, Table, and_, func, select
+from sqlalchemy import (
+    Boolean,
+    Column,
+    Connection,
+    Float,
+    LargeBinary,
+    Select,
+    Table,
+    Update,
+    and_,
+    bindparam,
+    func,
+    select,
+)
 from sqlalchemy.exc import DBAPIError
 
 from adapterbank.catalog import structure
@@ -42,6 +56,7 @@ PROTECTED: Mapping[str, tuple[str, ...]] = {
 }  # fmt: skip
 
 _COLUMNS = {name: tuple(t.metadata.tables[name].c[field] for field in fields) for name, fields in PROTECTED.items()}
+_INSERTS = {name: t.metadata.tables[name].insert() for name in PROTECTED}
 _UNSEALED = "0" * 64
 
 
@@ -58,7 +73,7 @@ def insert(tx: Connection, table: Table, values: Mapping[str, Any]) -> int:
     row = dict(values)
     given = "id" not in table.c or "id" in row
     row["row_digest"] = row_digest(table, row) if given else _UNSEALED
-    key = tx.execute(table.insert(), row).inserted_primary_key
+    key = tx.execute(_INSERTS[table.name], row).inserted_primary_key
     assert key is not None
     if not given:
         row["id"] = key[0]
@@ -68,11 +83,19 @@ def insert(tx: Connection, table: Table, values: Mapping[str, Any]) -> int:
 
 def update(tx: Connection, table: Table, key: Mapping[str, Any], changes: Mapping[str, Any]) -> None:
     """Change a row and seal it again. The row is checked first: a damaged one must not get a good seal."""
-    where = and_(*(table.c[name] == value for name, value in key.items()))
-    row = tx.execute(select(table).where(where)).mappings().one()
+    read, write = _by_key(table, tuple(key))
+    wanted = {f"key_{name}": value for name, value in key.items()}
+    row = tx.execute(read, wanted).mappings().one()
     check(table, row)
     values = {**{column.name: row[column] for column in table.columns}, **changes}
-    tx.execute(table.update().where(where), {**changes, "row_digest": row_digest(table, values)})
+    tx.execute(write, {**wanted, **changes, "row_digest": row_digest(table, values)})
+
+
+@cache
+def _by_key(table: Table, names: tuple[str, ...]) -> tuple[Select[Any], Update]:
+    """Reading and changing the row of this key: building a statement takes as long as running it."""
+    where = and_(*(table.c[name] == bindparam(f"key_{name}") for name in names))
+    return select(table).where(where), table.update().where(where)
 
 
 def check(table: Table, row: Mapping[Any, Any]) -> None:

@@ -13,6 +13,7 @@ from adapterbank.errors import IntegrityError
 from adapterbank.lora.layout import Layout
 
 _BODIES = select(layouts).where(layouts.c.digest.in_(bindparam("digests", expanding=True)))
+_KNOWN = select(layouts.c.digest).where(layouts.c.digest == bindparam("digest"))
 _CHUNK = 500
 
 
@@ -20,7 +21,7 @@ def put(tx: Connection, layout: Layout) -> str:
     """Store ``layout`` if it is new and return the digest of its canonical JSON."""
     body = layout.to_json()
     digest = hashlib.sha256(body.encode()).hexdigest()
-    if tx.execute(select(layouts.c.digest).where(layouts.c.digest == digest)).first() is None:
+    if tx.execute(_KNOWN, {"digest": digest}).first() is None:
         tx.execute(layouts.insert(), {"digest": digest, "body": body})
     return digest
 

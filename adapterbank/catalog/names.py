@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, RowMapping, select
+from sqlalchemy import Connection, RowMapping, bindparam, select
 
 from adapterbank.catalog import digests
 from adapterbank.catalog.tables import names
@@ -10,6 +10,7 @@ from adapterbank.errors import ConflictError
 from adapterbank.refs import check_name
 
 ADAPTER, BASIS = "adapter", "basis"
+_FOLDED = select(names).where(names.c.kind == bindparam("kind"), names.c.folded == bindparam("folded"))
 
 
 def claim(tx: Connection, kind: str, name: str) -> tuple[int, int]:
@@ -46,4 +47,4 @@ def twin(tx: Connection, kind: str, name: str) -> str | None:
 
 
 def _folded(tx: Connection, kind: str, name: str) -> RowMapping | None:
-    return tx.execute(select(names).where(names.c.kind == kind, names.c.folded == name.casefold())).mappings().first()
+    return tx.execute(_FOLDED, {"kind": kind, "folded": name.casefold()}).mappings().first()

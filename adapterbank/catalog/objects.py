@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
 
-from sqlalchemy import Connection, exists, select
+from sqlalchemy import Connection, bindparam, exists, select
 
 from adapterbank.catalog import digests
 from adapterbank.catalog import tables as t
@@ -14,6 +14,9 @@ from adapterbank.errors import IntegrityError
 _CHUNK = 500
 _OBJECTS = select(t.objects.c.digest, t.objects.c.bytes)
 _RELEASED = select(t.released.c.digest, t.released.c.bytes).order_by(t.released.c.digest)
+_BY_DIGEST = select(t.objects).where(t.objects.c.digest == bindparam("digest"))
+_WANTED_AGAIN = t.released.delete().where(t.released.c.digest == bindparam("digest"))
+_NEW_NODE = t.nodes.insert()
 _UNNEEDED = ~exists().where(t.edges.c.needed == t.objects.c.id)
 
 
@@ -22,14 +25,14 @@ def register(tx: Connection, digest: str, size: int) -> int:
 
     An object that waits to be deleted is wanted again: it leaves the table ``released``.
     """
-    row = tx.execute(select(t.objects).where(t.objects.c.digest == digest)).mappings().first()
+    row = tx.execute(_BY_DIGEST, {"digest": digest}).mappings().first()
     if row is not None:
         if row["bytes"] != size:
             raise IntegrityError(
                 f"object {digest[:12]} has {size} bytes, the catalog says {row['bytes']}", hint="adapterbank verify"
             )
         return row["id"]  # type: ignore[no-any-return]
-    tx.execute(t.released.delete().where(t.released.c.digest == digest))
+    tx.execute(_WANTED_AGAIN, {"digest": digest})
     node = new_node(tx, "object")
     digests.insert(tx, t.objects, {"id": node, "digest": digest, "bytes": size})
     return node
@@ -37,7 +40,7 @@ def register(tx: Connection, digest: str, size: int) -> int:
 
 def new_node(tx: Connection, kind: str) -> int:
     """A new id in ``nodes``; no id is ever given twice."""
-    key = tx.execute(t.nodes.insert(), {"kind": kind}).inserted_primary_key
+    key = tx.execute(_NEW_NODE, {"kind": kind}).inserted_primary_key
     assert key is not None
     return key[0]  # type: ignore[no-any-return]
 

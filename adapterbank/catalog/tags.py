@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, bindparam
 
 from adapterbank.catalog import tables as t
 from adapterbank.errors import UsageError
 from adapterbank.refs import check_name
 
+_DELETE = t.tags.delete().where(t.tags.c.version_id == bindparam("of"), t.tags.c.key == bindparam("named"))
+_INSERT = t.tags.insert()
 _LONGEST = 500  # characters: the value is part of an index
 
 
@@ -21,10 +23,10 @@ def put(tx: Connection, version_id: int, tags: Mapping[str, str]) -> None:
             raise UsageError(f"tag {key!r} has {len(value)} characters: expected at most {_LONGEST}, and no NUL")
     remove(tx, version_id, tags)  # delete and insert instead of a dialect's upsert: the write lock makes the pair safe
     if tags:
-        tx.execute(t.tags.insert(), [{"version_id": version_id, "key": key, "value": value} for key, value in tags.items()])
+        tx.execute(_INSERT, [{"version_id": version_id, "key": key, "value": value} for key, value in tags.items()])
 
 
 def remove(tx: Connection, version_id: int, keys: Iterable[str]) -> None:
     """Remove tags; a key that is not there is fine."""
     for key in keys:
-        tx.execute(t.tags.delete().where(t.tags.c.version_id == version_id, t.tags.c.key == key))
+        tx.execute(_DELETE, {"of": version_id, "named": key})

@@ -6,6 +6,7 @@ prefix cache keyed by it can never meet other weights under the same key.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 from sqlalchemy import Connection, RowMapping, Select, bindparam, select
@@ -89,12 +90,12 @@ def get(tx: Connection, ref: str | Ref) -> Version:
 
 def find_by_files(tx: Connection, files: str, name: str | None = None) -> Version | None:
     """The newest version with exactly these bytes, of ``name`` if given."""
-    return _newest_where(tx, t.versions.c.files, files, name)
+    return _newest_of(tx, "files", files, name)
 
 
 def find_by_content(tx: Connection, content: str, name: str | None = None) -> Version | None:
     """The newest version with the same tensors and effective configuration, of ``name`` if given."""
-    return _newest_where(tx, t.versions.c.content, content, name)
+    return _newest_of(tx, "content", content, name)
 
 
 def of_name(tx: Connection, name: str) -> list[Version]:
@@ -144,12 +145,16 @@ def _checked(tx: Connection, row: RowMapping, *, aliased: bool = False) -> Versi
     return records.version(row, layout, records.labels(tx, [node])[node])
 
 
-def _newest_where(tx: Connection, column: Any, digest: str, name: str | None) -> Version | None:
-    statement = _WITH_LAYOUT.where(column == digest).order_by(t.versions.c.id.desc()).limit(1)
-    if name is not None:
-        statement = statement.where(t.names.c.kind == names.ADAPTER, t.names.c.name == name)
-    row = tx.execute(statement).mappings().first()
+def _newest_of(tx: Connection, column: str, digest: str, name: str | None) -> Version | None:
+    parameters = {"digest": digest} if name is None else {"digest": digest, "name": name}
+    row = tx.execute(_newest_query(column, name is not None), parameters).mappings().first()
     return None if row is None else _checked(tx, row)
+
+
+@cache
+def _newest_query(column: str, of_name: bool) -> Select[Any]:
+    rows = _OF_NAME if of_name else _WITH_LAYOUT
+    return rows.where(t.versions.c[column] == bindparam("digest")).order_by(t.versions.c.id.desc()).limit(1)
 
 
 def _not_found(tx: Connection, ref: Ref) -> NotFoundError:
