@@ -17,11 +17,12 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 KEY = "adapterbank"
-_ITEM = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1}
+_ITEM = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
 _TORCH = {
     "F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16",
-    "I64": "int64", "I32": "int32", "I16": "int16", "I8": "int8", "U8": "uint8",
+    "I64": "int64", "I32": "int32", "I16": "int16", "I8": "int8", "U8": "uint8", "BOOL": "bool",
 }  # fmt: skip
+_SAFETENSORS = {name: code for code, name in _TORCH.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,11 @@ class TensorSpec:
     name: str
     dtype: str
     shape: tuple[int, ...]
+
+    @classmethod
+    def like(cls, name: str, tensor: Tensor) -> TensorSpec:
+        """The place of ``tensor`` under ``name``."""
+        return cls(name, _SAFETENSORS[str(tensor.dtype).removeprefix("torch.")], tuple(tensor.shape))
 
     @property
     def nbytes(self) -> int:
@@ -100,9 +106,7 @@ def read(buffer: Any) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
 def write(named: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> bytes:
     """One object in memory."""
-    names = {value: key for key, value in _TORCH.items()}
-    specs = [TensorSpec(name, names[str(t.dtype).removeprefix("torch.")], tuple(t.shape)) for name, t in named.items()]
-    layout = plan(specs, metadata)
+    layout = plan([TensorSpec.like(name, tensor) for name, tensor in named.items()], metadata)
     buffer = bytearray(layout.size)
     buffer[: len(layout.header)] = layout.header
     for name, view in tensors(buffer, layout).items():

@@ -109,7 +109,7 @@ class Inputs:
 
 
 def common_extras(inputs: Inputs) -> Mapping[str, Tensor]:
-    """The tensors beside the factors, if every adapter has the same ones; otherwise IncompatibleError names them."""
+    """Copies of the tensors beside the factors, if every adapter has the same ones; else IncompatibleError names them."""
     first = inputs.adapters[0].extras
     differing = sorted(
         {
@@ -123,4 +123,4 @@ def common_extras(inputs: Inputs) -> Mapping[str, Tensor]:
         raise IncompatibleError(
             f"tensors that are no LoRA factors differ between the adapters and cannot be merged: {', '.join(differing)}"
         )
-    return first
+    return {name: tensor.clone() for name, tensor in first.items()}  # the inputs may be views of files that get closed

@@ -12,7 +12,7 @@ from adapterbank.lora.adapter import Adapter
 from adapterbank.lora.gauge import Frame, frame_onto
 from adapterbank.lora.layout import Layout
 from adapterbank.rmm.basis import most_components, principal, project
-from adapterbank.rmm.objects import Basis
+from adapterbank.rmm.objects import EXTRA, Basis
 from adapterbank.rmm.places import Place, places, shifted
 
 Progress = Callable[[int, int], None]
@@ -34,6 +34,8 @@ def fit_collection(
     squares on what was stored, so its rounding is compensated. Holds a few row blocks at a time, whatever the size of the
     adapters. ``progress`` is told (rows done, rows in all). Raises UsageError where a value does not fit float16.
     """
+    for adapter, member in zip(adapters, members, strict=True):
+        _store_extras(adapter, member)
     total, done = sum(shape.rows for shape in layout), 0
     for place in places(adapters, layout):
         _fit_place(place, basis, members, gauge, device)
@@ -49,6 +51,7 @@ def project_adapter(adapter: Adapter, basis: Basis, member: Mapping[str, Tensor]
     rank of one, that the basis has no place for.
     """
     check_places(adapter, basis.layout)
+    _store_extras(adapter, member)
     for place in places([adapter], basis.layout):
         rank = place.shape.rank
         mean, components = basis.mean[rank][place.rows], basis.components[rank][:, place.rows]
@@ -75,6 +78,11 @@ def _fit_place(
         solved = torch.nn.functional.pad(project(stack, *stored), (0, len(components) - p))
         for target, own, of_one in zip(coefficients, place.own_rows, solved, strict=True):
             _store(target, shifted(rows, own.start), of_one)
+
+
+def _store_extras(adapter: Adapter, member: Mapping[str, Tensor]) -> None:
+    for key, tensor in adapter.extras.items():
+        member[f"{EXTRA}{key}"].copy_(tensor)
 
 
 def _store(target: Tensor, at: slice | tuple[slice, slice], values: Tensor) -> None:

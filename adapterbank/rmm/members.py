@@ -51,14 +51,18 @@ def reconstruct_adapter(
     backend: str = "auto",
     base_model: str | None = None,
 ) -> Adapter:
-    """The member as an adapter of scaling 1, its factors views of one buffer per rank; it has no module the member lacks."""
+    """The member as an adapter of scaling 1, its factors views of one buffer per rank; it has no module the member lacks.
+
+    Its extras are copies on ``device`` as they were stored, whatever ``dtype`` is.
+    """
     modules = {}
     for block in member.layout.classes:
         out = torch.empty(block.rows, block.rank, dtype=dtype, device=device)
         for run in _runs(basis, member, block.rank):
             _reconstruct_run(basis, member, block.rank, run, out[run.member], backend)
         modules.update({shape.name: unpack(out[block.rows_of(shape)], shape) for shape in block.modules})
-    return Adapter(modules, base_model)
+    extras = {key: tensor.to(device, copy=True) for key, tensor in member.extras.items()}
+    return Adapter(modules, base_model, extras)
 
 
 def stored_error(original: Adapter, basis: Basis, member: Member) -> DeltaError:

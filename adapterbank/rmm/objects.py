@@ -2,7 +2,8 @@
 
 A basis object holds, for every rank class c, ``mean.<rank>`` ``[D_c, r_c]`` and ``components.<rank>`` ``[p_c, D_c, r_c]``. A
 member object holds ``coefficients.<rank>`` ``[rows, p_c]`` for the rows of the modules that the member has, in the order of its
-own layout, and the digest of its basis. Both are self-describing: their metadata carries the layout.
+own layout, and the digest of its basis; and as ``extra.<key>``, verbatim, each tensor of the adapter that is no LoRA factor.
+Both are self-describing: their metadata carries the layout.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor
@@ -24,6 +25,7 @@ from adapterbank.rmm.basis import most_components
 BASIS, MEMBER, FORMAT = "rmm.basis", "rmm.member", 1
 STORE_DTYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 NO_DIGEST = "0" * 64
+EXTRA = "extra."
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,13 +55,17 @@ class Basis:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Member:
-    """One adapter on a basis: ``layout`` lists the modules it has, ``absent`` the names of the basis's modules it lacks."""
+    """One adapter on a basis: ``layout`` lists the modules it has, ``absent`` the names of the basis's modules it lacks.
+
+    ``extras`` are the adapter's own, by their keys.
+    """
 
     basis: str
     layout: Layout
     absent: tuple[str, ...]
     dtype: str
     coefficients: Mapping[int, Tensor]
+    extras: Mapping[str, Tensor] = field(default_factory=dict)
 
     @classmethod
     def from_object(cls, metadata: Mapping[str, Any], tensors: Mapping[str, Tensor], basis: str) -> Member:
@@ -68,7 +74,8 @@ class Member:
         if metadata["basis"] != basis:
             raise IntegrityError(f"a member of basis sha256:{metadata['basis']} was read with basis sha256:{basis}")
         found = {block.rank: _tensor(tensors, f"coefficients.{block.rank}", (block.rows, None)) for block in layout.classes}
-        return cls(basis, layout, tuple(metadata["absent"]), dtype, found)
+        extras = {name.removeprefix(EXTRA): tensor for name, tensor in tensors.items() if name.startswith(EXTRA)}
+        return cls(basis, layout, tuple(metadata["absent"]), dtype, found, dict(sorted(extras.items())))
 
 
 def class_components(layout: Layout, collections: Iterable[Iterable[ModuleShape]], p: int) -> dict[int, int]:
@@ -96,12 +103,14 @@ def member_plan(
     p: int,
     dtype: str = "float32",
     basis: str = NO_DIGEST,
+    extras: Mapping[str, Tensor] | None = None,
 ) -> Plan:
-    """The object of a member to come whose own modules are ``own``.
+    """The object of a member to come whose own modules are ``own``, with a place for each of ``extras``.
 
     Size and offsets do not depend on the digest ``basis``: coefficients may be written before it is known, the header after.
     """
     specs = [TensorSpec(f"coefficients.{c.rank}", _item(dtype), (c.rows, components[c.rank])) for c in own.classes]
+    specs += [TensorSpec.like(f"{EXTRA}{key}", tensor) for key, tensor in (extras or {}).items()]
     names = {shape.name for shape in own}
     absent = sorted({shape.name for shape in layout} - names)
     return plan(specs, _metadata(MEMBER, own, p, dtype) | {"basis": basis, "absent": absent})

@@ -63,7 +63,7 @@ def survey(
         done += place.shape.rows
         if progress is not None:
             progress(done, total)
-    return Survey(tuple(sums.option(p, stored_bytes(layout, shapes, p, gauge=gauge, dtype=dtype)) for p in range(most + 1)))
+    return Survey(tuple(sums.option(p, stored_bytes(adapters, layout, p, gauge=gauge, dtype=dtype)) for p in range(most + 1)))
 
 
 def max_components(layout: Layout, shapes: Sequence[Sequence[ModuleShape]]) -> int:
@@ -72,11 +72,13 @@ def max_components(layout: Layout, shapes: Sequence[Sequence[ModuleShape]]) -> i
     return max(class_components(layout, shapes, max(ranks, default=0)).values(), default=0)
 
 
-def stored_bytes(layout: Layout, shapes: Sequence[Sequence[ModuleShape]], p: int, *, gauge: str, dtype: str) -> int:
-    """Bytes of the basis object and all member objects with p components, headers included."""
-    components = class_components(layout, shapes, p)
-    basis = basis_plan(layout, components, p=p, gauge=gauge, dtype=dtype).size
-    return basis + sum(member_plan(layout, Layout.of(own), components, p=p, dtype=dtype).size for own in shapes)
+def stored_bytes(adapters: Sequence[Adapter], layout: Layout, p: int, *, gauge: str, dtype: str) -> int:
+    """Bytes of the basis object and all member objects with p components, headers and the adapters' extras included."""
+    components = class_components(layout, [adapter.shapes for adapter in adapters], p)
+    members = (
+        member_plan(layout, Layout.of(each.shapes), components, p=p, dtype=dtype, extras=each.extras) for each in adapters
+    )
+    return basis_plan(layout, components, p=p, gauge=gauge, dtype=dtype).size + sum(member.size for member in members)
 
 
 @dataclass(slots=True)

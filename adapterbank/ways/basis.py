@@ -143,7 +143,7 @@ def components(size: Size, sources: Sequence[Source], layout: Layout, gauge: str
 
 def refuse_larger(sources: Sequence[Source], layout: Layout, p: int, gauge: str, dtype: str, force: bool | None) -> None:
     """Raise UsageError if the basis would take more bytes than its originals; with ``force`` None only warn, if true accept."""
-    size = stored_bytes(layout, [source.adapter.shapes for source in sources], p, gauge=gauge, dtype=dtype)
+    size = stored_bytes(_adapters(sources), layout, p, gauge=gauge, dtype=dtype)
     original = _original_bytes(sources)
     if size <= original or force:
         return

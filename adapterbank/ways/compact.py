@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from sqlalchemy import Connection
+from torch import Tensor
 
 from adapterbank.catalog import bases, levels, members
 from adapterbank.catalog.rows import Member, Version
@@ -68,15 +70,25 @@ def _form(tx: Connection, version: Version, basis: str | None) -> Member:
     return found[0]
 
 
+def same_bits(first: Tensor, second: Tensor | None) -> bool:
+    """Whether two tensors have the same dtype, shape and bytes."""
+    if second is None or first.dtype != second.dtype or first.shape != second.shape:
+        return False
+    left, right = (tensor.contiguous().reshape(-1).view(torch.uint8) for tensor in (first, second))
+    return torch.equal(left, right)
+
+
 def _check(rooms: Rooms, version: Version, member: Member) -> None:
     """Decode the form from its stored bytes and measure its error against the original once more."""
     approximation = reconstruct_member(rooms, member)
     with weights_of(rooms, version) as (config, mapped):
         original = read(config, mapped.buffer)
         error = delta_error(original, approximation).total
-        lost = sorted(set(original.extras) - set(approximation.extras))
+        lost = sorted(key for key, tensor in original.extras.items() if not same_bits(tensor, approximation.extras.get(key)))
     if lost:
-        raise IntegrityError(f"the form of {version.ref} in {member.basis} lacks {', '.join(lost)}; nothing was dropped")
+        raise IntegrityError(
+            f"the form of {version.ref} in {member.basis} does not have {', '.join(lost)} as registered; nothing was dropped"
+        )
     if error > member.error + TOLERANCE and member.error_kind == "measured":
         raise IntegrityError(
             f"the form of {version.ref} in {member.basis} decodes to error {error:.6g}, its row says {member.error:.6g}; "

@@ -128,7 +128,7 @@ def _member_plan(
 ) -> container.Plan:
     own = Layout.of(adapter.shapes)
     named: dict[str, Any] = {} if digest is None else {"basis": digest}
-    return member_plan(layout, own, components, p=p, dtype=dtype, **named)
+    return member_plan(layout, own, components, p=p, dtype=dtype, extras=adapter.extras, **named)
 
 
 def _measured(source: Source, basis: Basis, digest: str, draft: _Draft) -> tuple[Object, NewMember]:
