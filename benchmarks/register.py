@@ -19,7 +19,7 @@ from typing import Any
 
 from adapterbank import Bank
 from benchmarks.adapters import CONFIG, WEIGHTS, modules_of, write_adapter
-from benchmarks.harness import ROUNDS, Report, Spread, Target, differences, interleaved, ratios
+from benchmarks.harness import RESULTS, ROUNDS, Report, Spread, Target, differences, interleaved, ratios
 
 SIZES = (0.1, 1.0, 8.0, 80.0, 200.0)  # MB of the weights file
 LARGE, RATIO, FIXED = 80.0, 1.5, 0.030  # from 80 MB on the ratio is promised, below the difference in seconds
@@ -136,11 +136,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--adapters", type=int, default=1000, help="how many in bulk")
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--folder", type=Path, help="on the disk to be measured; default: the temporary folder")
+    parser.add_argument("--results", type=Path, default=RESULTS)
     given = parser.parse_args(arguments)
     sizes = [float(size) for size in given.sizes.split(",") if size]
     report = measure(sizes, given.adapters, given.rounds, given.folder)
     print(report.text())
-    report.store()
+    report.store(given.results)
 
 
 if __name__ == "__main__":
