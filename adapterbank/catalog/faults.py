@@ -35,6 +35,8 @@ def translated(path: Path) -> Iterator[None]:
         raise translate(original, path, error.statement or "") from error
     except sqlite3.Error as error:
         raise translate(error, path) from error
+    except UnicodeDecodeError as error:  # SQLite's message quotes damaged text
+        raise IntegrityError(f"{path} is damaged: {error}", hint=_VERIFY) from error
 
 
 def translate(error: Exception, path: Path, statement: str = "") -> AdapterBankError:

@@ -131,5 +131,5 @@ def _in_wal(path: Path) -> bool:
             return connect.journal_mode(connection) == "wal"
         finally:
             connection.close()
-    except sqlite3.Error:
+    except (sqlite3.Error, UnicodeDecodeError):
         return False  # the first transaction says what is wrong with it

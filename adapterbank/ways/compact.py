@@ -8,7 +8,7 @@ import torch
 from sqlalchemy import Connection
 from torch import Tensor
 
-from adapterbank.catalog import bases, levels, members
+from adapterbank.catalog import bases, levels, members, versions
 from adapterbank.catalog.rows import Member, Version
 from adapterbank.errors import IntegrityError, NotFoundError, UsageError
 from adapterbank.lora.delta import delta_error
@@ -43,7 +43,7 @@ def compact(
     merges: set[str] = set()
     freed = 0
     with rooms.catalog.writing(dry_run=dry_run) as tx:
-        for version in chosen:
+        for version in [versions.get(tx, each.ref) for each in chosen]:  # another process may have been faster
             if version.level == level:
                 continue
             member = _form(tx, version, basis)

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from adapterbank.catalog import objects, removal
+from adapterbank.catalog import bases, objects, removal, versions
 from adapterbank.catalog.rows import Basis, StoredObject, Version
 from adapterbank.ways.results import Garbage, Removal
 from adapterbank.ways.rooms import Rooms, delete_released
 
 
-def remove(rooms: Rooms, versions: Sequence[Version], *, dry_run: bool = False) -> Removal:
+def remove(rooms: Rooms, chosen: Sequence[Version], *, dry_run: bool = False) -> Removal:
     """Remove versions, their members and what only they kept. Raises InUseError with the dependents, and then removes none."""
     with rooms.catalog.writing(dry_run=dry_run) as tx:
-        released = removal.remove_versions(tx, versions)
-    return _finish(rooms, tuple(version.ref for version in versions), released, dry_run)
+        # Found again: another process may have been faster.
+        released = removal.remove_versions(tx, [versions.get(tx, version.ref) for version in chosen])
+    return _finish(rooms, tuple(version.ref for version in chosen), released, dry_run)
 
 
 def remove_basis(rooms: Rooms, basis: Basis, *, dry_run: bool = False) -> Removal:
     """Remove a basis with its members. Raises InUseError listing the versions that have no other form."""
     with rooms.catalog.writing(dry_run=dry_run) as tx:
-        released = removal.remove_basis(tx, basis)
+        released = removal.remove_basis(tx, bases.get(tx, basis.ref))
     return _finish(rooms, (basis.ref,), released, dry_run)
 
 

@@ -30,7 +30,8 @@ def verify(
     total, done = sum(item.bytes for item in stored), 0
     for item in stored:
         problem = rooms.vault.check(item.digest)
-        found += [problem] if problem is not None else []
+        if problem is not None and item in _all(rooms):  # nothing is wrong with what was removed meanwhile
+            found.append(problem)
         done += item.bytes
         if progress is not None:
             progress(done, total)
