@@ -1,0 +1,220 @@
+"""Bytes that change on the disk: every single flipped bit is found by ``verify``, and nothing damaged is ever served."""
+
+from __future__ import annotations
+
+import random
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+import torch
+
+from adapterbank import Bank
+from adapterbank.catalog.digests import PROTECTED
+from adapterbank.errors import AdapterBankError, IntegrityError
+from tests.adapters import write_adapter
+from tests.cli.conftest import invoke
+from tests.vault.conftest import damage
+
+FLIPS_OF_AN_OBJECT, FLIPS_OF_THE_DATABASE = 60, 150
+MODULES = {"layer.query": (12, 8), "layer.value": (12, 8)}
+KINDS = ("config", "weights", "basis", "coefficients", "merge")
+
+Serve = Callable[[Bank, Path], object]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bank with three originals, one of them compacted, their basis, a merge of two, and an alias."""
+    folder = tmp_path_factory.mktemp("rot")
+    with Bank.open(folder / "bank", create=True) as bank:
+        for seed in range(3):
+            bank.register(write_adapter(folder / f"m{seed}", MODULES, rank=2, seed=seed), name=f"m{seed}", alias="prod")
+        bank.build_basis("b", ["m0", "m1", "m2"], components=2, force=True)
+        bank.merge("average", {"m1": 1.0, "m2": 2.0}, name="mix", rank=2)
+        bank.compact(["m0"], level="bounded", drop_exact=True)
+        assert bank.verify().problems == ()
+    return folder / "bank"
+
+
+@pytest.fixture
+def bank(place: Path) -> Iterator[Bank]:
+    with Bank.open(place) as opened:
+        yield opened
+
+
+def object_of(bank: Bank, kind: str) -> str:
+    """The digest of an object of this kind."""
+    return {
+        "config": bank.find("m1").config,
+        "weights": bank.find("m1").weights,
+        "basis": bank.basis("b").object,
+        "coefficients": bank.forms("m0")[0].object,
+        "merge": bank.find("mix").weights,
+    }[kind]
+
+
+def serving(kind: str) -> list[Serve]:
+    """Everything that would hand out something made from the object."""
+    exports: dict[str, Serve] = {
+        "m0": lambda bank, out: bank.export("m0", out, bounded=True),
+        "m1": lambda bank, out: bank.export("m1", out),
+        "mix": lambda bank, out: bank.export("mix", out),
+    }
+    reconstruct: Serve = lambda bank, out: bank.reconstruct("m0")  # noqa: E731
+    replay: Serve = lambda bank, out: bank.replay("mix")  # noqa: E731
+    return {
+        "config": [exports["m1"], replay],
+        "weights": [exports["m1"], replay, lambda bank, out: bank.build_basis("c", ["m1", "m2"], components=1, force=True)],
+        "basis": [reconstruct, exports["m0"], lambda bank, out: bank.add_to_basis("b", "mix", force=True)],
+        "coefficients": [reconstruct, exports["m0"]],
+        "merge": [exports["mix"]],
+    }[kind]
+
+
+def assert_never_served(bank: Bank, kind: str, out: Path) -> None:
+    problems = bank.verify().problems
+    assert [(problem.code, problem.where) for problem in problems] == [("object_damaged", object_of(bank, kind))]
+    for serve in serving(kind):
+        with pytest.raises(IntegrityError) as told:
+            serve(bank, out)
+        assert told.value.exit_code == 5
+        assert not out.exists()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_flipped_bit_of_an_object_is_found_and_not_served(bank: Bank, kind: str, tmp_path: Path) -> None:
+    path, rng = bank.rooms.vault.path(object_of(bank, kind)), random.Random(kind)
+    sound = path.read_bytes()
+    try:
+        for _ in range(FLIPS_OF_AN_OBJECT):
+            damage(path, flipped(sound, rng))
+            assert_never_served(bank, kind, tmp_path / "out")
+    finally:
+        damage(path, sound)
+    assert bank.verify().problems == ()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_object_cut_or_grown_is_found_and_not_served(bank: Bank, kind: str, tmp_path: Path) -> None:
+    path = bank.rooms.vault.path(object_of(bank, kind))
+    sound = path.read_bytes()
+    try:
+        for cut in (0, 1, 7, 8, len(sound) // 2, len(sound) - 1):
+            damage(path, sound[:cut])
+            assert_never_served(bank, kind, tmp_path / "out")
+        for more in (b"\0", b"\0" * 4096, sound):
+            damage(path, sound + more)
+            assert_never_served(bank, kind, tmp_path / "out")
+    finally:
+        damage(path, sound)
+
+
+def test_the_command_line_exits_with_5(place: Path, tmp_path: Path) -> None:
+    commands = {
+        "weights": [("verify",), ("verify", "m1"), ("export", "m1", tmp_path / "a"), ("replay", "mix")],
+        "basis": [("verify",), ("reconstruct", "m0", tmp_path / "b"), ("export", "--bounded", "m0", tmp_path / "c")],
+    }
+    for kind, words in commands.items():
+        with Bank.open(place) as bank:
+            path = bank.rooms.vault.path(object_of(bank, kind))
+        sound = path.read_bytes()
+        try:
+            damage(path, flipped(sound, random.Random(1)))
+            for command in words:
+                assert invoke("--bank", place, *command).code == 5, command
+        finally:
+            damage(path, sound)
+    assert list(tmp_path.iterdir()) == []
+    assert invoke("--bank", place, "verify").code == 0
+
+
+def test_registering_the_original_again_repairs_an_object(bank: Bank, place: Path) -> None:
+    path = bank.rooms.vault.path(object_of(bank, "weights"))
+    damage(path, flipped(path.read_bytes(), random.Random(2)))
+    assert bank.register(place.parent / "m1", name="m1").status == "unchanged"
+    assert bank.verify().problems == ()
+
+
+def test_each_flipped_bit_of_the_database_is_found_or_changes_nothing(place: Path, tmp_path: Path) -> None:
+    """What is served is the truth or an error; a changed protected row, or an error, is told by ``verify``."""
+    file, rng = place / "catalog.db", random.Random(3)
+    sound = file.read_bytes()
+    truth, rows = served(place, tmp_path / "truth"), protected(file)
+    assert isinstance(truth, list) and rows is not None
+    changed = 0
+    try:
+        for number in range(FLIPS_OF_THE_DATABASE):
+            file.write_bytes(flipped(sound, rng))
+            now, sane = served(place, tmp_path / str(number)), protected(file) == rows
+            assert isinstance(now, AdapterBankError) or now == truth
+            if not sane or now != truth:
+                changed += 1
+                assert damage_is_told(place), f"flip {number}: {now}"
+    finally:
+        file.write_bytes(sound)
+    assert changed > FLIPS_OF_THE_DATABASE // 20, "hardly a flip hit anything: this would show nothing"
+
+
+@pytest.mark.parametrize("cut", [0, 1, 99, 512, 4095, 4096, -4096, -1])
+def test_a_database_that_was_cut_is_told(place: Path, tmp_path: Path, cut: int) -> None:
+    file = place / "catalog.db"
+    sound, truth, rows = file.read_bytes(), served(place, tmp_path / "truth"), protected(file)
+    try:
+        file.write_bytes(sound[:cut])
+        now = served(place, tmp_path / "out")
+        assert isinstance(now, AdapterBankError) or now == truth
+        assert damage_is_told(place) or (now == truth and protected(file) == rows and cut == -1)  # SQLite adds a zero
+    finally:
+        file.write_bytes(sound)
+
+
+def flipped(data: bytes, rng: random.Random) -> bytes:
+    """``data`` with one random bit changed."""
+    at = rng.randrange(len(data))
+    return data[:at] + bytes([data[at] ^ 1 << rng.randrange(8)]) + data[at + 1 :]
+
+
+def served(place: Path, out: Path) -> list[object] | AdapterBankError:
+    """What a user gets from the bank: versions, exported bytes, factors, a recipe; or the error that stopped it."""
+    try:
+        with Bank.open(place, readonly=True) as bank:
+            found: list[object] = []
+            for ref in ("m0@prod", "m1@1", "mix"):
+                version = bank.find(ref)
+                bank.export(ref, out / version.name, bounded=True)
+                files = sorted((out / version.name).glob("adapter_*"))
+                found += [version, [sha256(path.read_bytes()).hexdigest() for path in files]]
+            factors = bank.reconstruct("m0").modules.values()
+            found += [[(part.A.numpy().tobytes(), part.B.numpy().tobytes()) for part in factors], bank.recipe("mix")]
+            return found
+    except AdapterBankError as error:
+        return error
+
+
+def protected(file: Path) -> object:
+    """The rows of all protected tables as they are in the file, read past all of our code; None if they cannot be."""
+    try:
+        with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as other:
+            other.text_factory = bytes
+            fields = {table: ", ".join(columns) for table, columns in PROTECTED.items()}
+            return {table: sorted(map(repr, other.execute(f"SELECT {fields[table]} FROM {table}"))) for table in PROTECTED}
+    except (sqlite3.Error, UnicodeDecodeError):
+        return None
+
+
+def damage_is_told(place: Path) -> bool:
+    try:
+        with Bank.open(place, readonly=True) as bank:
+            return bank.verify().problems != ()
+    except AdapterBankError:
+        return True
+
+
+def test_reconstruction_is_exact_enough_to_compare(bank: Bank) -> None:
+    """The comparison above means something: reconstructing twice gives the same bits."""
+    first, second = bank.reconstruct("m0").modules, bank.reconstruct("m0").modules
+    assert all(torch.equal(first[name].A, second[name].A) and torch.equal(first[name].B, second[name].B) for name in first)
