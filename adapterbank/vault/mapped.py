@@ -26,20 +26,14 @@ class Mapped:
         return len(self.buffer)
 
     def close(self) -> None:
-        """Unmap. If arrays or tensors still look into the buffer it goes with the last of them instead."""
-        release(self.buffer)
+        """Let go of the mapping: it is unmapped with the last array or tensor that looks into it.
+
+        It must not be unmapped here: a tensor of ``torch.frombuffer`` refers to the mapping, but does not keep it open.
+        """
+        self.buffer = bytearray()
 
     def __enter__(self) -> Mapped:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
-
-
-def release(buffer: mmap.mmap | bytearray) -> None:
-    """Close a mapping unless a view of it is alive, in which case Python unmaps it when the last view goes."""
-    if isinstance(buffer, mmap.mmap):
-        try:
-            buffer.close()
-        except BufferError:
-            return

@@ -17,7 +17,7 @@ from adapterbank.errors import RefusedInputError, UsageError
 from adapterbank.locks import try_flock
 from adapterbank.vault import durable
 from adapterbank.vault.address import digest_of
-from adapterbank.vault.mapped import Mapped, release
+from adapterbank.vault.mapped import Mapped
 
 _YOUNGEST = 2.0  # seconds; a file younger than this may not have its lock yet
 
@@ -39,13 +39,12 @@ class Litter:
 class Staged:
     """A temporary file that may become an object: fill it by ``write``, ``copy_from`` or ``map``, then ``Vault.keep`` it."""
 
-    __slots__ = ("_mappings", "fd", "path", "sealed")
+    __slots__ = ("fd", "path", "sealed")
 
     def __init__(self, fd: int, path: Path) -> None:
         self.fd = fd
         self.path = path
         self.sealed = False
-        self._mappings: list[mmap.mmap] = []
 
     @property
     def size(self) -> int:
@@ -80,9 +79,7 @@ class Staged:
             raise UsageError(f"cannot map a file of {size} bytes: expected at least 1")
         with storage_errors("reserve space for", self.path):
             durable.reserve(self.fd, size)
-            mapping = mmap.mmap(self.fd, size)
-        self._mappings.append(mapping)
-        return mapping
+            return mmap.mmap(self.fd, size)
 
     def view(self) -> Mapped:
         """A read-only look at what was staged; the caller closes it."""
@@ -108,8 +105,6 @@ class Staged:
         """Drop the temporary name and the lock; bytes that were kept live on under their digest."""
         with suppress(OSError):  # what cannot be removed now is litter for the next sweep, and hides no other error
             self.path.unlink(missing_ok=True)
-        for mapping in self._mappings:
-            release(mapping)
         os.close(self.fd)
 
 

@@ -129,6 +129,15 @@ def test_closing_a_mapping_that_is_looked_at_leaves_the_view_alive(vault: Vault)
     assert bytes(view) == b"adapter"
 
 
+def test_a_tensor_outlives_its_mapping(vault: Vault):
+    """``torch.frombuffer`` holds no view of its buffer; a mapping closed under it would end the process."""
+    torch = pytest.importorskip("torch")
+    mapped = vault.open(vault.put_bytes(b"adapter" * 10_000).digest)
+    tensor = torch.frombuffer(mapped.buffer, dtype=torch.uint8)
+    mapped.close()
+    assert bytes(tensor[-7:].tolist()) == b"adapter"
+
+
 def test_deleting_frees_the_bytes_once(vault: Vault):
     kept, gone = vault.put_bytes(b"kept").digest, vault.put_bytes(b"adapter").digest
     mapped = vault.open(gone)
