@@ -1,21 +1,19 @@
 """Eigen-decompositions of very many small Gram matrices: fast on every device, and checked after every solve.
 
 Batched solvers have returned wrong vectors before (syevjBatched before CUDA 11.3u1) and change speed by a factor of 100
-between releases (pytorch #183806), so a batch is cut into chunks and no result is used unseen. On the CPU LAPACK solves a
-batch one matrix after the other: the chunks are shared out to as many threads as torch is set to use. Each matrix is solved
-alone, so the number of threads does not change a bit of the result.
+between releases (pytorch #183806), so a batch is cut into chunks and no result is used unseen. On the CPU LAPACK solves one
+matrix after the other in one thread: callers share their row blocks out to threads (``workers``).
 """
 
 from __future__ import annotations
-
-from concurrent.futures import ThreadPoolExecutor
 
 import torch
 from torch import Tensor
 
 from adapterbank.errors import AdapterBankError
 
-_CHUNK = 4096  # matrices: 8 MB at 16×16, small enough to stay in cache between the solve and its check
+_CHUNK = 1024  # matrices: 2 MB at 16×16, so that the check finds them in cache
+_DEVICE_CHUNK = 65536
 _TOLERANCE = 1e-10  # float64 solvers reach 1e-14; a wrong vector is off by 1e-3 and more
 
 
@@ -25,15 +23,7 @@ def eigh(matrices: Tensor) -> tuple[Tensor, Tensor]:
     ``matrices`` is ``[b, k, k]`` float64. Every solve is checked for orthonormality and residual; what fails is solved again
     by SVD on the CPU. Raises AdapterBankError if that fails too (NaN or infinite input, a broken LAPACK).
     """
-    chunks = torch.split(matrices, _CHUNK)
-    threads = torch.get_num_threads() if matrices.device.type == "cpu" else 1
-    if threads == 1 or len(chunks) < 2:
-        solved = [_solve(chunk) for chunk in chunks]
-    else:
-        with ThreadPoolExecutor(min(threads, len(chunks))) as pool:
-            solved = list(pool.map(_solve, chunks))
-    if len(solved) == 1:
-        return solved[0]
+    solved = [_solve(chunk) for chunk in torch.split(matrices, _CHUNK if matrices.device.type == "cpu" else _DEVICE_CHUNK)]
     return torch.cat([values for values, _ in solved]), torch.cat([vectors for _, vectors in solved])
 
 

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from adapterbank.errors import IncompatibleError, UsageError
+from adapterbank.linalg.workers import share_out
 from adapterbank.lora.adapter import Adapter
 from adapterbank.lora.gauge import Frame, frame_onto
 from adapterbank.lora.layout import Layout
 from adapterbank.rmm.basis import most_components, principal, project
 from adapterbank.rmm.objects import EXTRA, Basis
-from adapterbank.rmm.places import Place, places, shifted
-
-Progress = Callable[[int, int], None]
+from adapterbank.rmm.places import Place, Progress, places, shifted, told
 
 
 def fit_collection(
@@ -31,17 +30,18 @@ def fit_collection(
     """Fit ``adapters`` and fill ``basis`` and ``members``, the tensors of a ``basis_plan`` and one ``member_plan`` each.
 
     Means and components are computed in float64 and rounded once to the dtype of the tensors; coefficients are then the least
-    squares on what was stored, so its rounding is compensated. Holds a few row blocks at a time, whatever the size of the
-    adapters. ``progress`` is told (rows done, rows in all). Raises UsageError where a value does not fit float16.
+    squares on what was stored, so its rounding is compensated. Modules are shared out to threads; each holds a few row
+    blocks, whatever the size of the adapters. ``progress`` is told (rows done, rows in all). Raises UsageError where a value
+    does not fit float16.
     """
     for adapter, member in zip(adapters, members, strict=True):
         _store_extras(adapter, member)
-    total, done = sum(shape.rows for shape in layout), 0
-    for place in places(adapters, layout):
+
+    def task(place: Place) -> int:
         _fit_place(place, basis, members, gauge, device)
-        done += place.shape.rows
-        if progress is not None:
-            progress(done, total)
+        return place.shape.rows
+
+    share_out(task, places(adapters, layout), told(progress, sum(shape.rows for shape in layout)))
 
 
 def project_adapter(adapter: Adapter, basis: Basis, member: Mapping[str, Tensor]) -> None:

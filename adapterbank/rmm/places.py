@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,6 +13,8 @@ from adapterbank.lora.adapter import Adapter, Factors
 from adapterbank.lora.gauge import Frame, frames, turned_rows
 from adapterbank.lora.layout import Layout, ModuleShape
 from adapterbank.rmm.basis import row_blocks
+
+Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -26,7 +28,7 @@ class Place:
     own_rows: tuple[slice, ...]
 
     def blocks(self, held: Sequence[Frame]) -> Iterator[tuple[slice, Tensor]]:
-        """Row blocks ``(rows within the module, [holders, rows, r] float64)`` in the frames' gauge; none straddles B and A."""
+        """Row blocks ``(rows of the module, [holders, rows, r] float64)`` in the frames' gauge; none straddles B and A."""
         for start, stop in ((0, self.shape.d_out), (self.shape.d_out, self.shape.rows)):
             for rows in row_blocks(start, stop, len(self.holders), self.shape.rank):
                 pairs = zip(self.factors, held, strict=True)
@@ -59,3 +61,16 @@ def places(adapters: Sequence[Adapter], layout: Layout) -> Iterator[Place]:
 def shifted(rows: slice, start: int) -> slice:
     """``rows`` of a module as rows of a block in which the module begins at ``start``."""
     return slice(start + rows.start, start + rows.stop)
+
+
+def told(progress: Progress | None, total: int) -> Callable[[int], None]:
+    """A function that is given the rows of one finished place after the other and tells ``progress`` (rows so far, total)."""
+    done = 0
+
+    def tell(rows: int) -> None:
+        nonlocal done
+        done += rows
+        if progress is not None:
+            progress(done, total)
+
+    return tell

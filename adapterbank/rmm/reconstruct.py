@@ -2,7 +2,7 @@
 
 It moves (p + 2)·r + p numbers per row and adds almost nothing, so memory bandwidth is all. Two backends:
 
-- ``blocks``: plain torch, row blocks that stay in cache, shared out to torch's number of threads. Works everywhere.
+- ``blocks``: plain torch in row blocks that stay in cache. Works everywhere.
 - ``compiled``: one fused loop by ``torch.compile``; faster by a third on a CPU and one launch on a GPU, but the first call of
   a process compiles (5 to 20 s where nothing is cached), and a CPU needs a C++ compiler.
 
@@ -14,7 +14,6 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 
 import torch
@@ -23,7 +22,7 @@ from torch import Tensor
 from adapterbank.errors import PlatformError, UsageError
 
 BACKENDS = ("auto", "compiled", "blocks")
-_BLOCK = 1 << 19  # numbers of a block: 2 MB of float32 for each operand; smaller ones pay for dispatch, larger ones for memory
+_BLOCK = 1 << 20  # numbers of a block, 4 MB of float32 per operand: smaller ones pay for dispatch, larger ones for memory
 
 
 def reconstruct(
@@ -68,19 +67,9 @@ def compiler() -> str | None:
 def _blocks(mean: Tensor, components: Tensor, coefficients: Tensor, out: Tensor) -> None:
     D, r = mean.shape
     step = max(1, _BLOCK // r) if mean.device.type == "cpu" else D
-    starts = range(0, D, step)
-
-    def one(start: int) -> None:
+    for start in range(0, D, step):
         rows = slice(start, start + step)
         _add_up(mean[rows], components[:, rows], coefficients[rows], out[rows])
-
-    threads = min(torch.get_num_threads(), len(starts))
-    if threads == 1:
-        for start in starts:
-            one(start)
-        return
-    with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(one, starts))
 
 
 def _add_up(mean: Tensor, components: Tensor, coefficients: Tensor, out: Tensor) -> None:

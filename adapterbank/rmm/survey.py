@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from adapterbank.linalg.workers import share_out
 from adapterbank.lora.adapter import Adapter
 from adapterbank.lora.delta import relative
 from adapterbank.lora.gauge import Frame
 from adapterbank.lora.layout import Layout, ModuleShape
 from adapterbank.rmm.basis import Principal, most_components, principal, project
 from adapterbank.rmm.objects import basis_plan, class_components, member_plan
-from adapterbank.rmm.places import Place, places
+from adapterbank.rmm.places import Place, Progress, places, told
 
-Progress = Callable[[int, int], None]
 _GRAM_BYTES = 256 << 20  # of the Gram matrices held at a time; where more are needed a place is solved again for the next
 
 
@@ -57,12 +57,16 @@ def survey(
     shapes = [adapter.shapes for adapter in adapters]
     most = max_components(layout, shapes)
     sums = _Sums.empty(len(adapters), most)
-    total, done = sum(shape.rows for shape in layout), 0
-    for place in places(adapters, layout):
-        _measure(place, gauge, getattr(torch, dtype), sums)
-        done += place.shape.rows
-        if progress is not None:
-            progress(done, total)
+    tell = told(progress, sum(shape.rows for shape in layout))
+
+    def add(part: tuple[int, _Sums]) -> None:
+        sums.add(part[1])
+        tell(part[0])
+
+    def task(place: Place) -> tuple[int, _Sums]:
+        return place.shape.rows, _measure(place, gauge, getattr(torch, dtype), _Sums.empty(len(adapters), most))
+
+    share_out(task, places(adapters, layout), add)
     return Survey(tuple(sums.option(p, stored_bytes(adapters, layout, p, gauge=gauge, dtype=dtype)) for p in range(most + 1)))
 
 
@@ -98,6 +102,12 @@ class _Sums:
     def option(self, p: int, size: int) -> Option:
         errors = tuple(relative(float(e), float(n)) for e, n in zip(self.errors[p], self.norms, strict=True))
         return Option(p, size, errors, float(self.within[p]) / self.energy if self.energy > 0.0 else 1.0)
+
+    def add(self, other: _Sums) -> None:
+        self.norms += other.norms
+        self.errors += other.errors
+        self.within += other.within
+        self.energy += other.energy
 
     def add_energy(self, found: Principal) -> None:
         reached = found.energies.cumsum(0)
@@ -145,7 +155,8 @@ class _Grams:
         return (self.BB * self.AA).sum(dim=(-2, -1))
 
 
-def _measure(place: Place, gauge: str, dtype: torch.dtype, sums: _Sums) -> None:
+def _measure(place: Place, gauge: str, dtype: torch.dtype, sums: _Sums) -> _Sums:
+    """The sums of one place, into empty ``sums``."""
     held, rank, n = place.frames(gauge), place.shape.rank, len(place.holders)
     top, holders = most_components(n, rank), list(place.holders)
     step = max(1, _GRAM_BYTES // (5 * 8 * n * rank * rank))
@@ -157,6 +168,7 @@ def _measure(place: Place, gauge: str, dtype: torch.dtype, sums: _Sums) -> None:
         if grams.prefixes.stop == top + 1:
             sums.errors[top + 1 :, holders] += errors[-1]
             sums.norms[holders] += grams.norms()
+    return sums
 
 
 def _sweep(place: Place, held: list[Frame], dtype: torch.dtype, grams: _Grams, sums: _Sums | None) -> None:

@@ -187,3 +187,18 @@ def test_progress_counts_all_rows():
     fit_collection(adapters, layout, blocks, members, gauge="given", progress=lambda done, total: told.append((done, total)))
     assert told == [(42, 120), (72, 120), (120, 120)]
     assert not math.isnan(float(blocks["mean.4"].sum()))
+
+
+@pytest.mark.parametrize("gauge", GAUGES)
+def test_the_number_of_threads_does_not_change_a_bit(gauge):
+    adapters, before, found = [make_adapter(s, 6, 2.0) for s in range(5)], torch.get_num_threads(), []
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            found.append(build(adapters, 2, gauge))
+    finally:
+        torch.set_num_threads(before)
+    first, second = found
+    assert torch.equal(first.basis.components[6], second.basis.components[6])
+    for a, b in zip(first.members, second.members, strict=True):
+        assert torch.equal(a.coefficients[6], b.coefficients[6])

@@ -53,6 +53,7 @@ def test_threads_give_the_same_bits(monkeypatch):
     assert torch.equal(one, two)
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch's own, while it compiles
 @pytest.mark.skipif(compiler() is None, reason="no C++ compiler here")
 def test_compiled_equals_blocks():
     given = parts(2, 64, 16)

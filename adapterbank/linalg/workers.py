@@ -1,0 +1,34 @@
+"""Coarse parallelism: whole pieces of work on threads of their own, torch single-threaded within each.
+
+Work on small matrices spends its time in LAPACK calls and short loops that torch runs in one thread, or splits so finely that
+threads mostly wait for each other. With one piece per thread every core is busy, and no sum depends on the number of threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+import torch
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+def share_out(task: Callable[[T], R], items: Iterable[T], done: Callable[[R], None] | None = None) -> None:
+    """Run ``task`` on every item, on as many threads as torch is set to use; ``done`` gets the results in order, here.
+
+    Torch's number of threads is one setting for the whole process: it is 1 meanwhile and put back afterwards. An exception
+    drops the items that were not begun.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    pool = ThreadPoolExecutor(threads)
+    try:
+        for result in pool.map(task, items):
+            if done is not None:
+                done(result)
+    finally:
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(threads)

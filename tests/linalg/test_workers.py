@@ -1,0 +1,29 @@
+"""Work shared out to threads: results in order, torch's setting put back."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from adapterbank.linalg.workers import share_out
+
+
+@pytest.fixture(params=[1, 2, 3])
+def threads(request):
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield request.param
+    torch.set_num_threads(before)
+
+
+def test_results_come_in_order_and_each_thread_computes_alone(threads):
+    results = []
+    share_out(lambda i: (i, torch.get_num_threads()), range(20), results.append)
+    assert results == [(i, 1) for i in range(20)]
+    assert torch.get_num_threads() == threads
+
+
+def test_a_failure_is_raised_and_the_setting_put_back(threads):
+    with pytest.raises(ZeroDivisionError):
+        share_out(lambda i: 1 // i, range(3))
+    assert torch.get_num_threads() == threads
