@@ -83,11 +83,8 @@ def still_clock() -> Iterator[None]:
     import adapterbank.ways.merge as merges
 
     with contextlib.ExitStack() as stack:
-        modules: list[ModuleType] = [
-            sys.modules[name] for name in sorted(sys.modules) if name.startswith("adapterbank.catalog.")
-        ]
-        for module in modules:
-            if hasattr(module, "now"):
+        for name, module in sorted(sys.modules.items()):
+            if name.startswith("adapterbank.catalog.") and hasattr(module, "now"):
                 stack.enter_context(patch.object(module, "now", lambda: TIME))
         stack.enter_context(patch.object(merges, "environment", lambda: {"python": "3", "torch": "2"}))
         yield
