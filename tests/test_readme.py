@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from adapterbank import Bank
+
 ROOT = Path(__file__).resolve().parents[1]
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -55,6 +57,21 @@ def test_every_python_block_runs(desk: Path) -> None:
         out = run(desk, [sys.executable, "-c", source])
         assert "office@1" in out
         assert (desk / "out-python" / "home" / "adapter_model.safetensors").is_file()
+
+
+def test_its_sizes_and_errors_are_those_of_the_example_adapters(tmp_path: Path) -> None:
+    rows = re.findall(r"^\| (\d) \| ([\d,]+) \| (\d+)% \| ([\d.]+) \| .*?% \| ([\d.]+) \|", TEXT, re.MULTILINE)
+    assert [row[0] for row in rows] == ["3", "2", "1"]
+    with Bank.open(tmp_path / "bank", create=True) as bank:
+        adapters = sorted((ROOT / "examples" / "minilm" / "adapters").iterdir())
+        refs = [bank.register(adapter, name=adapter.name).version.ref for adapter in adapters]
+        given, svd = (bank.basis_options(refs, gauge=gauge, dtype="bfloat16") for gauge in ("given", "svd"))
+    for components, size, ratio, error_given, error_svd in rows:
+        first, second = (next(o for o in options if o.components == int(components)) for options in (given, svd))
+        assert [first.bytes, second.bytes] == pytest.approx([int(size.replace(",", ""))] * 2, abs=64)  # headers differ by bytes
+        assert round(100 * first.ratio) == int(ratio)
+        assert first.error_mean == pytest.approx(float(error_given), abs=1e-3)
+        assert second.error_mean == pytest.approx(float(error_svd), abs=1e-3)
 
 
 def test_installing_blocks_hold_nothing_but_installing() -> None:

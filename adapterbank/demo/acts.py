@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -105,9 +104,12 @@ def write_reconstructions(scene: Scene, versions: Sequence[Version], basis: Basi
     return {version.name: folder / version.name for version in versions}
 
 
-def write_other_sizes(scene: Scene, versions: Sequence[Version], done: Size) -> dict[Size, Directories]:
-    """Reconstructions from bases of other sizes and gauges, for comparison."""
-    sizes = [size for size in product(GAUGES, COMPONENTS) if size != done and size[1] < len(versions)]
+def write_other_sizes(
+    scene: Scene, versions: Sequence[Version], options: Mapping[str, Sequence[Option]], done: Size
+) -> dict[Size, Directories]:
+    """Reconstructions from bases of other sizes and gauges, for comparison; none that is larger than its originals."""
+    fitting = [(gauge, option.components) for gauge, found in options.items() for option in found if option.ratio <= 1]
+    sizes = [size for size in fitting if size[1] in COMPONENTS and size != done]
     written: dict[Size, Directories] = {}
     with stage(scene.console, "Building bases of other sizes") as say:
         for size in sizes:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING
@@ -45,6 +45,7 @@ def run(
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="adapterbank-demo-")))
         opened = stack.enter_context(_open(bank or scratch / "bank"))
+        stack.enter_context(_one_thread())
         result = _perform(Scene(opened, source, scratch, console), data or source / "sentences.jsonl", (gauge, components))
     result["bank"] = str(bank) if bank else None
     result["seconds"] = round(time.monotonic() - start, 1)
@@ -69,13 +70,26 @@ def _open(place: Path) -> Bank:
     return Bank.open(place, create=True)
 
 
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Compute with one thread: matrices this small gain little from two, and on a busy machine two take four times as long."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
 def _perform(scene: Scene, data: Path, size: Size) -> Result:
     versions = acts.register(scene)
     options = acts.list_sizes(scene, versions)
     with stage(scene.console, f"Building the basis: {size[1]} components, gauge {size[0]}"):
         basis = acts.build(scene, "demo", versions, size)
     passages = acts.write_both(scene, versions, basis)
-    others = acts.write_other_sizes(scene, versions, size)
+    others = acts.write_other_sizes(scene, versions, options, size)
     merges = acts.merge(scene, versions)
     measured = measure(scene, passages, others, size, data)
     rows = [_adapter(passage, basis, len(passages), measured.skills.get(passage.version.name)) for passage in passages]
