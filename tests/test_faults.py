@@ -14,6 +14,7 @@ from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pytest
+from sqlalchemy import Connection, Engine, event
 
 from adapterbank import Bank
 from adapterbank.errors import StorageError
@@ -93,6 +94,28 @@ def test_each_failing_call_of_the_vault(template: Path, source: Path, tmp_path: 
             break
     assert {"open", "write", "copy_file_range", "fchmod", "fsync", "mkdir", "link"} <= set(seen)
     assert seen.count("link") == 2 and seen.count("fsync") >= 6  # two objects: their bytes, their folders, the folders' names
+
+
+def test_the_bytes_are_on_the_disk_before_the_row(template: Path, source: Path, tmp_path: Path) -> None:
+    """The order of calls: each object synced, named, its folder synced; only then the commit, and nothing after it."""
+    shim = CountingOs(0, lambda: None)
+
+    def committed(_: Connection) -> None:
+        shim.seen.append("commit")
+
+    with Bank.open(Path(shutil.copytree(template, tmp_path / "bank"))) as bank, pytest.MonkeyPatch.context() as patched:
+        patched.setattr(durable, "os", shim)
+        event.listen(Engine, "commit", committed)
+        try:
+            bank.register(source, name="new")
+        finally:
+            event.remove(Engine, "commit", committed)
+    assert shim.seen[-3:] == ["open", "fsync", "commit"]
+    links = [at for at, call in enumerate(shim.seen) if call == "link"]
+    assert len(links) == 2
+    for number, at in enumerate(links, start=1):
+        assert shim.seen[at + 1 : at + 3] == ["open", "fsync"]
+        assert shim.seen[:at].count("fchmod") >= number and "fsync" in shim.seen[shim.seen.index("fchmod") : at]
 
 
 @pytest.mark.skipif(traceable() is not None, reason=str(traceable()))

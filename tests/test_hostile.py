@@ -224,9 +224,9 @@ def test_a_file_that_shrinks_while_it_is_read_leaves_no_trace(world: Path, monke
         return source
 
     monkeypatch.setattr(register, "open_directory", open_and_cut)
-    with no_trace(world, but=f"new/{WEIGHTS}"), Bank.open(world / "bank") as bank:
-        with pytest.raises(RefusedInputError, match="changed while it was read"):
-            bank.register(world / "new", name="new")
+    told = pytest.raises(RefusedInputError, match="changed while it was read")
+    with no_trace(world, but=f"new/{WEIGHTS}"), Bank.open(world / "bank") as bank, told:
+        bank.register(world / "new", name="new")
 
 
 def test_a_good_directory_is_registered(world: Path) -> None:

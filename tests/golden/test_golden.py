@@ -15,6 +15,8 @@ import numpy as np
 import pytest
 
 from adapterbank import Bank, container
+from adapterbank.catalog import tables
+from adapterbank.catalog.digests import PROTECTED
 from adapterbank.container import TensorSpec
 from tests.adapters import write_adapter
 from tests.golden.make import BASES, EXPECTED, MODULES, PLACE, expected, make
@@ -133,6 +135,16 @@ def test_row_digests_are_as_documented() -> None:
                 values = [value.hex() if isinstance(value, bytes) else value for value in values]
                 text = json.dumps([table, *values], separators=(",", ":"))
                 assert sha256(text.encode()).hexdigest() == digest
+
+
+def test_the_document_names_every_table_and_field() -> None:
+    document = (PLACE.parents[2] / "docs" / "formats.md").read_text(encoding="utf-8")
+    for name, table in tables.metadata.tables.items():
+        sealed = PROTECTED.get(name, ())
+        free = [column.name for column in table.columns if column.name not in {*sealed, "row_digest"}]
+        cells = [", ".join(f"`{field}`" for field in fields) for fields in (sealed, free)]
+        line = f"| `{name}` | {cells[0] or '–'} | {cells[1]} |".replace("|  |", "| |")
+        assert line in document.splitlines()
 
 
 def object_bytes(digest: str) -> bytes:
