@@ -12,19 +12,21 @@ from typing import TypeVar
 
 import torch
 
+_MOST = 8  # threads: each holds its own row blocks, and memory is to stay bounded on a machine of any size
+
 T = TypeVar("T")
 R = TypeVar("R")
 
 
 def share_out(task: Callable[[T], R], items: Iterable[T], done: Callable[[R], None] | None = None) -> None:
-    """Run ``task`` on every item, on as many threads as torch is set to use; ``done`` gets the results in order, here.
+    """Run ``task`` on every item, on as many threads as torch is set to use, eight at most.
 
-    Torch's number of threads is one setting for the whole process: it is 1 meanwhile and put back afterwards. An exception
-    drops the items that were not begun.
+    ``done`` is given the results in order, on the calling thread. Torch's number of threads is one setting for the whole
+    process: it is 1 meanwhile and put back afterwards. An exception drops the items that were not begun.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    pool = ThreadPoolExecutor(threads)
+    pool = ThreadPoolExecutor(min(threads, _MOST))
     try:
         for result in pool.map(task, items):
             if done is not None:

@@ -17,7 +17,9 @@ from adapterbank.rmm.basis import Principal, most_components, principal, project
 from adapterbank.rmm.objects import basis_plan, class_components, member_plan
 from adapterbank.rmm.places import Place, Progress, places, told
 
-_GRAM_BYTES = 256 << 20  # of the Gram matrices held at a time; where more are needed a place is solved again for the next
+_GRAM_BYTES = (
+    64 << 20
+)  # of the Gram matrices a thread holds at a time; where more are needed a place is solved again for the next
 
 
 @dataclass(frozen=True, slots=True)
