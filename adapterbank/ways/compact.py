@@ -89,7 +89,7 @@ def _check(rooms: Rooms, version: Version, member: Member) -> None:
         raise IntegrityError(
             f"the form of {version.ref} in {member.basis} does not have {', '.join(lost)} as registered; nothing was dropped"
         )
-    if error > member.error + TOLERANCE and member.error_kind == "measured":
+    if error > member.error + TOLERANCE:
         raise IntegrityError(
             f"the form of {version.ref} in {member.basis} decodes to error {error:.6g}, its row says {member.error:.6g}; "
             "nothing was dropped",

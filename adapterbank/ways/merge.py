@@ -48,7 +48,8 @@ def merge_versions(
         lineage = Lineage(recipe.method, body, merged.residual, environment(), chosen)
         done = store(rooms, entry, config, staged, sha256(weights).hexdigest(), inspection, lineage)
     report = {**merged.report, "modules": dict(merged.module_residuals)}
-    return MergedVersion(done.version, done.status, merged.residual, merged.rank, report, _warnings(merged, forms))
+    warnings = (*_warnings(merged, forms), *(problem for problem in inspection.problems if problem.severity == "warning"))
+    return MergedVersion(done.version, done.status, merged.residual, merged.rank, report, warnings)
 
 
 def replay(rooms: Rooms, version: Version) -> Replay:

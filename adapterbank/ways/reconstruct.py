@@ -44,8 +44,11 @@ def reconstruct(
 ) -> Reconstructed:
     """The adapter in ``dtype`` (float32 by default) on ``device``; without ``basis`` from the form with the smallest error.
 
-    Raises NotFoundError if the version is no member of a basis, PlatformError if the device is not there.
+    Raises NotFoundError if the version is no member of a basis, PlatformError if the device is not there, UsageError for a
+    dtype that holds no fractions.
     """
+    if dtype is not None and not dtype.is_floating_point:
+        raise UsageError(f"dtype {dtype}: expected a floating-point type")
     form = _form(rooms, version, basis)
     return Reconstructed(reconstruct_member(rooms, form, version.base_model, device=device, dtype=dtype), form)
 

@@ -12,8 +12,27 @@ from adapterbank.errors import Problem
 Progress = Callable[[int, int], None]  # (done, in all), in a unit that the way names
 
 
+class Made:
+    """What made a version answers to its reference, name and number."""
+
+    __slots__ = ()
+    version: Version
+
+    @property
+    def ref(self) -> str:
+        return self.version.ref
+
+    @property
+    def name(self) -> str:
+        return self.version.name
+
+    @property
+    def number(self) -> int:
+        return self.version.number
+
+
 @dataclass(frozen=True, slots=True)
-class Registered:
+class Registered(Made):
     """``status``: ``registered``, ``unchanged``, or ``restored`` when a compacted version got its exact bytes back.
 
     ``not_kept`` names files of the directory that are not stored.
@@ -103,7 +122,7 @@ class Written:
 
 
 @dataclass(frozen=True, slots=True)
-class MergedVersion:
+class MergedVersion(Made):
     """A merge, registered: ``residual`` is ‖M − M_k‖/‖M‖ of the cut to ``rank``; ``report`` is the method's own."""
 
     version: Version

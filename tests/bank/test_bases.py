@@ -101,7 +101,7 @@ def test_a_basis_larger_than_its_originals_warns_is_refused_or_is_accepted(bank,
 @pytest.mark.filterwarnings("ignore:with p =:UserWarning")
 def test_the_documented_example_runs_as_it_is_written(bank, make, tmp_path):
     version = bank.register(make("sql"), name="sql", base_model="tiny/encoder", tags={}, metrics={})
-    assert version.version.ref == "sql@1"
+    assert (version.ref, version.name, version.number) == ("sql@1", "sql", 1)
     for seed in (1, 2):
         bank.register(make(f"math{seed}", seed=seed), name="math")
     basis = bank.build_basis("b1", ["sql@1", "math@2"], components=3, gauge="svd")
@@ -109,7 +109,7 @@ def test_the_documented_example_runs_as_it_is_written(bank, make, tmp_path):
     adapter = bank.reconstruct("sql@1", basis="b1", device="cpu", dtype=torch.float32)
     assert len(adapter.modules) == 3 and bank.forms("sql@1")[0].error < 1e-6
     merged = bank.merge("ties", {"sql@1": 1.0, "math@2": 0.5}, name="sql-math", options={"density": 0.2})
-    assert merged.version.ref == "sql-math@1"
+    assert merged.ref == "sql-math@1"
     bank.export("sql@1", tmp_path / "out")
 
 

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from adapterbank.errors import BoundedOnlyError, ConflictError, InUseError, IntegrityError, NotFoundError, UsageError
+from adapterbank.errors import BoundedOnlyError, ConflictError, IntegrityError, InUseError, NotFoundError, UsageError
 from adapterbank.lora.delta import delta
 from tests.bank import dense
 from tests.bank.state import objects, state
@@ -128,6 +128,17 @@ def test_a_form_that_is_not_what_its_row_says_drops_nothing(bank, place, three, 
     with pytest.raises(IntegrityError, match=r"decodes to error"):
         bank.compact(["sql"], drop_exact=True)
     assert state(place) == before
+
+
+def test_a_bound_is_checked_as_a_measured_error_is(bank, place, three):
+    """sql comes back exact after a rebuild from its bounded form; its form there says a bound, and that must hold."""
+    bank.compact(["sql"], basis="coarse", drop_exact=True)
+    bank.rebuild_basis("coarse", accept_generation_loss=True, force=True)
+    bank.register(three["sql"], name="sql")
+    form = bank.compact(["sql"], basis="coarse@2", drop_exact=True).forms["sql@1"]
+    assert form.error_kind == "bound"
+    found = {name: delta(f).numpy() for name, f in bank.reconstruct("sql", basis="coarse@2").modules.items()}
+    assert dense.distance(found, dense.deltas(three["sql"])) <= form.error
 
 
 def test_a_bounded_version_is_not_projected_again(bank, three):

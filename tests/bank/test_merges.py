@@ -221,6 +221,11 @@ def test_a_merge_that_was_registered_from_files_is_told_apart(bank, three, tmp_p
         bank.export("m", tmp_path / "out")
 
 
+def test_a_merge_that_does_nothing_is_told(bank, three):
+    merged = bank.merge("task_arithmetic", {"sql": 1.0}, name="idle", options={"scale": 0.0})
+    assert [problem.code for problem in merged.warnings] == ["no_op"]
+
+
 def test_opposite_weights_cancel_and_single_inputs_are_themselves(bank, three, tmp_path):
     bank.merge("task_arithmetic", {"sql": 1.0}, name="one", options={"scale": 1.0})
     bank.export("one", tmp_path / "one")

@@ -164,6 +164,8 @@ def test_what_is_not_there_is_said(bank, three, add, tmp_path):
     with pytest.raises(PlatformError, match="meta-device"):
         bank.reconstruct("sql", device="meta-device")
     with pytest.raises(UsageError, match="int8"):
+        bank.reconstruct("sql", dtype=torch.int8)
+    with pytest.raises(UsageError, match="int8"):
         bank.write_reconstruction("sql", tmp_path / "out", dtype="int8")
 
 
