@@ -29,7 +29,7 @@ from benchmarks.harness import RESULTS, ROUNDS, Report, Spread, Target, interlea
 VERSIONS, LOOKUPS = 100_000, 2_000
 P99 = 0.005  # seconds
 _PER_NAME, _PER_TRANSACTION = 5, 5_000
-_LISTS: dict[str, dict[str, Any]] = {
+LISTS: dict[str, dict[str, Any]] = {
     "list, 50": {"limit": 50},
     "list, 50 newest": {"limit": 50, "sort": "-created"},
     "search rank=16 and acc>0.99, 50 best": {"where": "rank=16 and acc>0.99", "sort": "-acc", "limit": 50},
@@ -44,7 +44,7 @@ def measure(count: int = VERSIONS, lookups: int = LOOKUPS, rounds: int = ROUNDS,
         figures = [_filled(bank.rooms.catalog, count)]
         found = [_lookups(bank, kind, refs, lookups) for kind, refs in _references(count).items()]
         figures += found
-        figures += [_listed(bank, case, rounds, **given) for case, given in _LISTS.items()]
+        figures += [_listed(bank, case, rounds, **given) for case, given in LISTS.items()]
         figures.append(_registered(bank, Path(place), rounds))
     targets = [Target(f"p99 of {row['case']}, seconds", row["p99_s"], P99) for row in found]
     return Report("catalog", {"versions": count, "lookups": lookups, "rounds": rounds}, figures, targets)

@@ -72,12 +72,13 @@ class Report:
     targets: Sequence[Target] = ()
 
     def document(self) -> dict[str, Any]:
-        """The report as JSON values, with the date, the machine and the versions; no names of hosts, users or folders."""
+        """The report as JSON values, with date, machine, its load and versions; no names of hosts, users or folders."""
         return {
             "benchmark": self.name,
             "date": datetime.now(UTC).strftime("%Y-%m-%d"),
             "machine": machine(),
             "versions": versions(),
+            "load": {"one_minute": round(os.getloadavg()[0], 1), "niceness": os.nice(0)},
             "settings": dict(self.settings),
             "figures": [_plain(row) for row in self.figures],
             "targets": [asdict(target) | {"met": target.met} for target in self.targets],
