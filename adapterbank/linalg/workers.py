@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-import torch
+from adapterbank.linalg.threads import one_thread
 
 _MOST = 8  # threads: each holds its own row blocks, and memory is to stay bounded on a machine of any size
 
@@ -24,13 +24,11 @@ def share_out(task: Callable[[T], R], items: Iterable[T], done: Callable[[R], No
     ``done`` is given the results in order, on the calling thread. Torch's number of threads is one setting for the whole
     process: it is 1 meanwhile and put back afterwards. An exception drops the items that were not begun.
     """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    pool = ThreadPoolExecutor(min(threads, _MOST))
-    try:
-        for result in pool.map(task, items):
-            if done is not None:
-                done(result)
-    finally:
-        pool.shutdown(cancel_futures=True)
-        torch.set_num_threads(threads)
+    with one_thread() as threads:
+        pool = ThreadPoolExecutor(min(threads, _MOST))
+        try:
+            for result in pool.map(task, items):
+                if done is not None:
+                    done(result)
+        finally:
+            pool.shutdown(cancel_futures=True)

@@ -7,6 +7,8 @@ from contextlib import contextmanager
 
 import torch
 
+from adapterbank.linalg.threads import one_thread
+
 
 @contextmanager
 def fixed_arithmetic() -> Iterator[None]:
@@ -16,10 +18,5 @@ def fixed_arithmetic() -> Iterator[None]:
     BLAS that torch was built with, not numpy's: nothing in a merge calls ``numpy.linalg``.
     It is one setting for the whole process, so other threads of the caller compute with it while a merge runs.
     """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        torch.set_num_threads(threads)
+    with one_thread(), torch.no_grad():
+        yield
