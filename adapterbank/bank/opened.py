@@ -10,6 +10,7 @@ import platformdirs
 
 from adapterbank.catalog import versions
 from adapterbank.catalog.rows import Version
+from adapterbank.errors import UsageError
 from adapterbank.ways.rooms import Rooms
 
 VARIABLE = "ADAPTERBANK"
@@ -22,7 +23,9 @@ class Opened:
         self.rooms = rooms
 
     def _found(self, refs: Sequence[str]) -> list[Version]:
-        """The versions of ``refs``, seen in one state of the catalog."""
+        """The versions of ``refs``, seen in one state of the catalog. Raises UsageError for a text instead of a list."""
+        if isinstance(refs, str):
+            raise UsageError(f"got the text {refs!r} where a list of references is expected: [{refs!r}]")
         with self.rooms.catalog.reading() as tx:
             return [versions.get(tx, ref) for ref in refs]
 

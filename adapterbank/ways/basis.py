@@ -44,6 +44,8 @@ class Size:
         given = [name for name, value in asdict(self).items() if value is not None]
         if len(given) != 1:
             raise UsageError(f"give exactly one of components, energy, max_error, budget; got {', '.join(given) or 'none'}")
+        if self.components is not None and (type(self.components) is not int or self.components < 0):
+            raise UsageError(f"components: got {self.components!r}, expected 0, 1, 2 …")
 
 
 def options(
@@ -129,8 +131,6 @@ def sources_of(
 def components(size: Size, sources: Sequence[Source], layout: Layout, gauge: str, dtype: str, progress: Progress | None) -> int:
     """The number p of components that ``size`` asks for. Raises ErrorBoundError, UsageError."""
     if size.components is not None:
-        if size.components < 0:
-            raise UsageError(f"components: got {size.components}, expected 0 or more")
         return size.components
     found = survey(_adapters(sources), layout, gauge=gauge, dtype=dtype, progress=progress)
     if size.energy is not None:

@@ -43,7 +43,8 @@ def compact(
     merges: set[str] = set()
     freed = 0
     with rooms.catalog.writing(dry_run=dry_run) as tx:
-        for version in [versions.get(tx, each.ref) for each in chosen]:  # another process may have been faster
+        for ref in dict.fromkeys(each.ref for each in chosen):
+            version = versions.get(tx, ref)  # another process may have been faster
             if version.level == level:
                 continue
             member = _form(tx, version, basis)

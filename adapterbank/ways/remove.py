@@ -15,7 +15,7 @@ def remove(rooms: Rooms, chosen: Sequence[Version], *, dry_run: bool = False) ->
     with rooms.catalog.writing(dry_run=dry_run) as tx:
         # Found again: another process may have been faster.
         released = removal.remove_versions(tx, [versions.get(tx, version.ref) for version in chosen])
-    return _finish(rooms, tuple(version.ref for version in chosen), released, dry_run)
+    return _finish(rooms, tuple(dict.fromkeys(version.ref for version in chosen)), released, dry_run)
 
 
 def remove_basis(rooms: Rooms, basis: Basis, *, dry_run: bool = False) -> Removal:

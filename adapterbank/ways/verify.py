@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from adapterbank.catalog import bases, digests, levels, members, objects
 from adapterbank.catalog.rows import StoredObject, Version
+from adapterbank.errors import UsageError
 from adapterbank.ways.results import Progress, Verification
 from adapterbank.ways.rooms import Rooms
 
@@ -20,6 +21,8 @@ def verify(
     progress: Progress | None = None,
 ) -> Verification:
     """Check all rows and all objects, a random ``sample`` (fraction) of them, or only what ``versions`` need."""
+    if sample is not None and not 0.0 < sample <= 1.0:
+        raise UsageError(f"sample: got {sample:g}, expected a fraction above 0 and at most 1")
     with rooms.catalog.reading() as tx:
         found = list(digests.verify_rows(tx))
         rows = digests.count_rows(tx)

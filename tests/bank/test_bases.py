@@ -79,9 +79,12 @@ def test_what_cannot_be_reached_is_said_and_nothing_is_stored(bank, place, eight
     for sizes in ({}, {"components": 1, "budget": 0.5}):
         with pytest.raises(UsageError, match="exactly one"):
             bank.build_basis("b", eight, **sizes)
-    for how in ({"components": -1}, {"components": 1, "gauge": "qr"}, {"components": 1, "dtype": "int8"}):
+    odd = [{"components": p} for p in (-1, 1.5, True)]
+    for how in (*odd, {"components": 1, "gauge": "qr"}, {"components": 1, "dtype": "int8"}):
         with pytest.raises(UsageError):
             bank.build_basis("b", eight, **how)
+    with pytest.raises(UsageError, match="list of references"):
+        bank.build_basis("b", "a0", components=1)
     assert state(place) == before
 
 
@@ -228,6 +231,8 @@ def test_a_module_or_rank_without_a_place_is_refused(bank, four, add):
 def test_a_rebuild_is_the_next_version_with_before_and_after(bank, four):
     bank.build_basis("b", four, components=1, gauge="svd", dtype="float16", force=True)
     bank.add_to_basis("b", "art", force=True)
+    with pytest.raises(UsageError, match="components: got -1"):
+        bank.rebuild_basis("b", components=-1, force=True)
     done = bank.rebuild_basis("b", components=2, force=True)
     assert (done.before.ref, done.after.ref, done.removed) == ("b@1", "b@2", True)
     assert (done.after.gauge, done.after.dtype, done.after.components) == ("svd", "float16", 2)

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from adapterbank.errors import InUseError, NotFoundError
+from adapterbank.errors import InUseError, NotFoundError, UsageError
 from tests.bank.state import objects, state
 
 NAMES = ["sql", "math", "law"]
@@ -39,10 +39,12 @@ def test_a_version_goes_with_its_members_and_nothing_else(bank, place, three):
     assert bank.verify().problems == ()
 
 
-def test_bytes_reported_are_bytes_freed(bank, place, three):
+def test_bytes_reported_are_bytes_freed(bank, place, three, add):
+    add("more", seed=9)
     sizes = {digest: bank.rooms.vault.size(digest) for digest in objects(place)}
-    done = bank.remove(["sql"])
+    done = bank.remove(["sql", "more", "sql@1"])
     gone = set(sizes) - objects(place)
+    assert done.refs == ("sql@1", "more@1")
     assert (done.objects, done.bytes) == (len(gone), sum(sizes[digest] for digest in gone))
 
 
@@ -140,6 +142,14 @@ def test_verify_finds_what_rots_and_says_where(bank, place, three):
     assert len(bank.verify(["math"]).problems) == 1 and bank.verify(["sql"]).problems == ()
     path.unlink()
     assert len(bank.verify().problems) == 1
+
+
+def test_a_sample_is_checked_against_its_digests_too(bank, three):
+    whole = bank.verify()
+    assert bank.verify(sample=0.4).objects == round(0.4 * whole.objects) and bank.verify(sample=1.0).objects == whole.objects
+    for sample in (0.0, -1.0, 2.0):
+        with pytest.raises(UsageError, match="sample"):
+            bank.verify(sample=sample)
 
 
 def test_registering_the_files_again_heals_their_object(bank, place, three):
