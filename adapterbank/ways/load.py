@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from adapterbank.catalog import levels
+from adapterbank.catalog import members
 from adapterbank.catalog.rows import Member, Version
 from adapterbank.errors import IntegrityError
 from adapterbank.lora.adapter import Adapter
@@ -25,7 +25,7 @@ class Loaded:
 
 @contextmanager
 def load(rooms: Rooms, version: Version) -> Iterator[Loaded]:
-    """The best there is of ``version``; exact tensors are views into the mapped object, valid inside the block."""
+    """The exact adapter, its tensors views into the mapped object, else the one decoded from the form with the smallest error."""
     if version.level != "bounded":
         with weights_of(rooms, version) as (config, mapped):
             yield Loaded(read(config, mapped.buffer), config)
@@ -33,7 +33,7 @@ def load(rooms: Rooms, version: Version) -> Iterator[Loaded]:
     from adapterbank.ways.reconstruct import reconstruct_member
 
     with rooms.catalog.reading() as tx:
-        member = levels.bounded_member(tx, version)
-    if member is None:
+        forms = members.of_version(tx, version)
+    if not forms:
         raise IntegrityError(f"{version.ref} is at level bounded but no form stands for it", hint="adapterbank verify")
-    yield Loaded(reconstruct_member(rooms, member), rooms.vault.read(version.config), member)
+    yield Loaded(reconstruct_member(rooms, forms[0]), rooms.vault.read(version.config), forms[0])

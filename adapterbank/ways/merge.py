@@ -14,7 +14,7 @@ import torch
 from adapterbank.catalog import recipes, versions
 from adapterbank.catalog.rows import Recipe as RecipeRow
 from adapterbank.catalog.rows import Version
-from adapterbank.errors import NotFoundError, Problem
+from adapterbank.errors import ConflictError, NotFoundError, Problem
 from adapterbank.lora.delta import delta_error
 from adapterbank.merge.engine import Merged, merge
 from adapterbank.merge.recipe import Recipe, environment
@@ -67,8 +67,13 @@ def replay(rooms: Rooms, version: Version) -> Replay:
 
 
 def revert(rooms: Rooms, version: Version, directory: Path) -> Reverted:
-    """Write the constituents of a merge to ``directory/NAME@N``: exact where their bytes are kept, else marked as bounded."""
+    """Write the constituents of a merge to ``directory/NAME@N``: exact where their bytes are kept, else marked as bounded.
+
+    Raises ConflictError, before anything is written, if ``directory`` exists and is not empty.
+    """
     chosen = _constituents(rooms, _recipe(rooms, version))
+    if directory.exists() and any(directory.iterdir()):
+        raise ConflictError(f"{directory} exists and is not an empty directory", hint="name one that does not exist yet")
     return Reverted(version.ref, tuple(export(rooms, each, directory / each.ref, bounded=True) for each in chosen))
 
 
