@@ -25,7 +25,7 @@ class Loaded:
 
 @contextmanager
 def load(rooms: Rooms, version: Version) -> Iterator[Loaded]:
-    """The exact adapter, its tensors views into the mapped object, else the one decoded from the form with the smallest error."""
+    """The exact adapter, its tensors views into the mapped object, else what the form with the smallest error decodes to."""
     if version.level != "bounded":
         with weights_of(rooms, version) as (config, mapped):
             yield Loaded(read(config, mapped.buffer), config)
