@@ -87,6 +87,7 @@ def in_child(work: Callable[[], object]) -> int:
 
 
 def main(call: str, template: Path, source: Path, out: Path) -> None:
+    assert register.ThreadPoolExecutor is not None
     register.ThreadPoolExecutor = Inline  # type: ignore[misc, assignment]
     statuses: list[int] = []
     while len(statuses) < WHEN and statuses[-3:] != [0, 0, 0]:
