@@ -55,14 +55,19 @@ class Encoder:
         return [encoding.ids for encoding in self._tokenizer.encode_batch(list(texts))]
 
     def features(self, tokens: Sequence[list[int]], adapter: Path | None) -> Tensor:
-        """Mean-pooled features ``[len(tokens), 384]`` in the order given, under the adapter of a PEFT directory."""
+        """Mean-pooled features ``[len(tokens), 384]`` in the order given, under the adapter of a PEFT directory.
+
+        In one thread: matrices this small gain little from two, and on a busy machine two take four times as long.
+        """
         import torch
+
+        from adapterbank.linalg.threads import one_thread
 
         model = self._base if adapter is None else self._adapted(adapter)
         rows = torch.empty(len(tokens), self._base.config.hidden_size)
         by_length = sorted(range(len(tokens)), key=lambda i: len(tokens[i]))
         try:
-            with torch.inference_mode():
+            with torch.inference_mode(), one_thread():
                 for start in range(0, len(by_length), BATCH):
                     chosen = by_length[start : start + BATCH]
                     rows[chosen] = _pooled(model, [tokens[i] for i in chosen])

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING
@@ -45,7 +45,6 @@ def run(
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="adapterbank-demo-")))
         opened = stack.enter_context(_open(bank or scratch / "bank"))
-        stack.enter_context(_one_thread())
         result = _perform(Scene(opened, source, scratch, console), data or source / "sentences.jsonl", (gauge, components))
     result["bank"] = str(bank) if bank else None
     result["seconds"] = round(time.monotonic() - start, 1)
@@ -68,19 +67,6 @@ def _open(place: Path) -> Bank:
     from adapterbank.bank import Bank
 
     return Bank.open(place, create=True)
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Compute with one thread: matrices this small gain little from two, and on a busy machine two take four times as long."""
-    import torch
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _perform(scene: Scene, data: Path, size: Size) -> Result:
