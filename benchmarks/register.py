@@ -49,20 +49,19 @@ def copy(source: Path, target: Path) -> None:
 
 
 def _single(place: Path, size: float, rounds: int) -> dict[str, Any]:
-    """One size: the same input, made different in its last tensor, and synced, before every round."""
+    """One size: the same input, made different in its last tensor, and synced, before every round.
+
+    What was written stays until the end on both sides: pages that are freed and used again are faster than new ones.
+    """
     work = place / f"{size}"
     source = write_adapter(work / "in", modules_of(int(size * 1e6)))
+    (work / "copy").mkdir()
     with Bank.open(work / "bank", create=True) as bank:
-
-        def change(number: int) -> None:
-            shutil.rmtree(work / "copy", ignore_errors=True)
-            _stamp(source / WEIGHTS, number)
-
-        def register(number: int) -> None:
-            bank.register(source, name=f"a{number}")
-
-        jobs = {"register": register, "copy": lambda _: copy(source, work / "copy")}
-        taken = interleaved(jobs, rounds, change)
+        jobs = {
+            "register": lambda number: bank.register(source, name=f"a{number}"),
+            "copy": lambda number: copy(source, work / "copy" / str(number)),
+        }
+        taken = interleaved(jobs, rounds, lambda number: _stamp(source / WEIGHTS, number))
     shutil.rmtree(work)
     return {
         "case": "single",
