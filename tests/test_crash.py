@@ -103,11 +103,12 @@ def run(job: str, bank: Bank, directories: list[Path], rng: random.Random, tell:
         tell(f"level {ref}", "original", sure=True)
     elif job == "gc":
         bank.gc(grace=rng.choice([0.0, 3600.0]))
-    elif removable := [version.ref for version in bank.versions() if version.name.startswith("n") and not version.aliases]:
-        ref = rng.choice(removable)
-        tell(f"files {ref}", None, sure=False)
-        bank.remove([ref])
-        tell(f"files {ref}", None, sure=True)
+    elif removable := [version for version in bank.versions() if version.name.startswith("n") and not version.aliases]:
+        version = rng.choice(removable)
+        tell(f"files {version.ref}", version.files, sure=True)  # seen, though whoever committed it may have told nobody
+        tell(f"files {version.ref}", None, sure=False)
+        bank.remove([version.ref])
+        tell(f"files {version.ref}", None, sure=True)
 
 
 @pytest.fixture
@@ -126,7 +127,7 @@ def test_five_hundred_kills_lose_nothing(root: Path) -> None:
     with Bank.open(root / "bank") as bank:
         ledger = Ledger(bank)
     for kill in range(1, KILLS + 1):
-        wait_for, seconds = rng.choice([0, 1, 1, 2]), rng.uniform(0.0, 0.02)
+        wait_for, seconds = rng.choice([0, 1, 2, 3]), rng.uniform(0.0, 0.02)
         for said in doomed(lambda tell, seed=kill: work(root, directories, seed, tell), wait_for, seconds):
             ledger.hear(**said)
         if kill % EACH == 0:
