@@ -108,7 +108,7 @@ class IncompatibleError(AdapterBankError, ValueError):
 
 
 class PlatformError(AdapterBankError, OSError):
-    """This place cannot hold a bank: a network file system, an unsupported database."""
+    """Not on this machine: a bank on a network file system or in an unsupported database, a device that is not there."""
 
     code, exit_code = "platform", 13
 

@@ -118,7 +118,7 @@ class Bases(Opened):
     def write_reconstruction(
         self, ref: str, directory: str | Path, *, basis: str | None = None, device: str = "cpu", dtype: str = "float32"
     ) -> results.Written:
-        """The same, written as a PEFT directory; names the basis and the error of the form."""
+        """The same, written as a PEFT directory; names the basis and the error, which counts the rounding to ``dtype``."""
         from adapterbank.ways import reconstruct as ways
 
         return ways.write_reconstruction(

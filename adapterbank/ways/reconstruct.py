@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -16,6 +16,7 @@ from adapterbank.catalog.rows import Member as MemberRow
 from adapterbank.catalog.rows import Version
 from adapterbank.errors import NotFoundError, PlatformError, UsageError
 from adapterbank.lora.adapter import Adapter
+from adapterbank.lora.delta import delta_error
 from adapterbank.peft_format.directory import write_directory
 from adapterbank.peft_format.writer import encode
 from adapterbank.rmm.members import reconstruct_adapter
@@ -56,20 +57,32 @@ def reconstruct(
 def write_reconstruction(
     rooms: Rooms, version: Version, directory: Path, *, basis: str | None = None, device: str = "cpu", dtype: str = "float32"
 ) -> Written:
-    """The same as a PEFT directory; ``adapterbank.json`` beside it marks it as an approximation with its error."""
+    """The same as a PEFT directory; ``adapterbank.json`` beside it marks it as an approximation with its error: the
+    form's, or in a narrower ``dtype`` a bound that counts the rounding too."""
     if dtype not in DTYPES:
         raise UsageError(f"dtype {dtype!r}: expected one of {', '.join(DTYPES)}")
-    done = reconstruct(rooms, version, basis=basis, device=device, dtype=getattr(torch, dtype))
+    done = reconstruct(rooms, version, basis=basis, device=device)
+    error, kind = _as_written(done, getattr(torch, dtype))
     marks = {
         "approximation_of": version.ref, "files": version.files, "basis": done.form.basis,
-        "relative_delta_error": done.form.error, "error_kind": done.form.error_kind,
+        "relative_delta_error": error, "error_kind": kind,
     }  # fmt: skip
     files = encode(
         done.adapter, rooms.vault.read(version.config), dtype=getattr(torch, dtype), marks=marks, naming=version.naming
     )
     write_directory(directory, files)
     size = sum(len(data) for data in files.values())
-    return Written(version.ref, done.form.basis, str(directory), done.form.error, done.form.error_kind, size)
+    return Written(version.ref, done.form.basis, str(directory), error, kind, size)
+
+
+def _as_written(done: Reconstructed, dtype: torch.dtype) -> tuple[float, str]:
+    """The form's error and its kind, both as stored where ``dtype`` is float32; rounding to a narrower one makes it a bound:
+    ‖ΔW − ΔŴᵣ‖ ≤ ‖ΔW − ΔŴ‖ + ‖ΔŴ − ΔŴᵣ‖ and ‖ΔŴ‖ ≤ ‖ΔW‖ + ‖ΔW − ΔŴ‖."""
+    if dtype == torch.float32:
+        return done.form.error, done.form.error_kind
+    modules = {name: replace(f, A=f.A.to(dtype), B=f.B.to(dtype)) for name, f in done.adapter.modules.items()}
+    rounding = delta_error(done.adapter, replace(done.adapter, modules=modules)).total
+    return done.form.error + (1 + done.form.error) * rounding, "bound"
 
 
 def reconstruct_member(

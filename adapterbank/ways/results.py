@@ -111,7 +111,7 @@ class Removal:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """A reconstruction written as a PEFT directory, and the measured (or bounded) error of the form it came from."""
+    """A reconstruction written as a PEFT directory: the form it came from, and its error, measured or a bound."""
 
     ref: str
     basis: str

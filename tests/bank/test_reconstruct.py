@@ -154,6 +154,19 @@ def test_a_directory_has_the_dtype_asked_for(bank, three, tmp_path, dtype, name)
     assert {t.dtype for t in load_file(tmp_path / "out" / "adapter_model.safetensors").values()} == {name}
 
 
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_the_error_of_a_narrower_directory_counts_its_rounding(bank, three, tmp_path, dtype):
+    """Three adapters and two components: the stored form is exact to float32, what is written is not."""
+    bank.build_basis("exact", list(three), components=2, force=True)
+    written = bank.write_reconstruction("sql", tmp_path / "out", basis="exact", dtype=dtype)
+    weights = tmp_path / "out" / "adapter_model.safetensors"
+    save_file({key: tensor.float() for key, tensor in load_file(weights).items()}, weights)  # numpy knows no bfloat16
+    true = dense.distance(dense.deltas(tmp_path / "out"), dense.deltas(three["sql"]))
+    marks = json.loads((tmp_path / "out" / "adapterbank.json").read_text())
+    assert bank.forms("sql")[0].error < 1e-6 < 1e-4 < true <= written.error < 1.1 * true
+    assert (written.error_kind, marks["error_kind"], marks["relative_delta_error"]) == ("bound", "bound", written.error)
+
+
 def test_what_is_not_there_is_said(bank, three, add, tmp_path):
     add("alone", seed=9)
     with pytest.raises(NotFoundError, match="alone@1 is not a member of any basis"):

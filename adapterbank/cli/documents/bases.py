@@ -80,7 +80,7 @@ class RebuiltDocument(TypedDict):
 
 
 class WrittenDocument(TypedDict):
-    """A reconstruction written; ``error_kind`` says whether the error was measured or is a bound."""
+    """A reconstruction written; ``error_kind``: ``measured`` or ``bound`` (rounding to a narrower dtype makes it a bound)."""
 
     ref: str
     basis: str
