@@ -14,6 +14,7 @@ from adapterbank.cli.session import Session
 from adapterbank.errors import AdapterBankError, StorageError, UsageError
 
 INTERRUPTED = 130
+_SHOWN = 20  # findings; --json has all of them
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +61,12 @@ def report(error: Exception, session: Session) -> int:
 
 
 def _for_people(told: Failure) -> str:
+    """The message, its findings below it, each once: a message that lists them itself is cut to its first line."""
     details = told.details if isinstance(told.details, list | tuple) else []
-    lines = [f"Error: {told.message}", *(f"  {_finding(item)}" for item in details)]
+    message = told.message.partition("\n")[0] if details else told.message
+    lines = [f"Error: {message}", *(f"  {_finding(item)}" for item in details[:_SHOWN])]
+    if len(details) > _SHOWN:
+        lines.append(f"  … and {len(details) - _SHOWN} more; --json has all of them")
     return "\n".join([*lines, *([f"Try: {told.hint}"] if told.hint else [])])
 
 
@@ -69,7 +74,8 @@ def _finding(item: Any) -> str:
     """One line for one entry of an error's details: a problem, a dependent, or plain text."""
     match item:
         case {"code": code, "message": message, **rest}:
-            return f"[{code}] {message}" + (f" ({rest['where']})" if rest.get("where") else "")
+            where = rest.get("where")
+            return f"[{code}] {message}" + (f" ({where})" if where and where not in message else "")
         case {"dependent": dependent, "needed": needed, "kind": kind}:
             return f"{dependent} needs {needed} ({kind})"
     return str(item)

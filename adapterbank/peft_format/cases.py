@@ -110,7 +110,8 @@ CASES: tuple[Case, ...] = (
          "pickles run code; load and save again as safetensors where you trust them"),
     Case("gguf", "refused", "`.gguf`", "register the PEFT directory it was made from"),
     Case("full_model", "refused", "a whole model", "extract an adapter first, or register the PEFT directory"),
-    Case("nested", "refused", "the adapter is in a folder inside, such as `default/`", "name that folder"),
+    Case("nested", "refused", "adapters are in folders inside, such as `default/`",
+         "name that folder, or take all with `register --recursive`"),
     Case("sharded", "refused", "weights in several files", "load and save again in one file"),
 )  # fmt: skip
 

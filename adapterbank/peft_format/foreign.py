@@ -54,4 +54,4 @@ def by_keys(keys: Collection[str]) -> Problem | None:
 def foreign(code: str, where: str) -> Problem:
     """The problem of one foreign format, with the way to convert it."""
     case = BY_CODE[code]
-    return Problem(code, f"{where} is not a PEFT LoRA adapter in safetensors ({code}): {case.then}", where)
+    return Problem(code, f"{where}: {case.what}; {case.then}", where)

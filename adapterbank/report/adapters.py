@@ -5,16 +5,16 @@ from __future__ import annotations
 from rich.console import Group, RenderableType
 
 from adapterbank.report.grid import Column, Row, facts, grid, line, titled
-from adapterbank.report.words import error, pairs, several, short, size, when
+from adapterbank.report.words import error, gist, pairs, several, short, size, when
 
 _REF = Column("ref", "ref", style="cyan", whole=True)
 _VERSIONS = (
     _REF,
     Column("aliases", "aliases", several, style="green"),
-    Column("base model", "base_model"),
+    Column("base model", "base_model", cut=True),
     Column("rank", "rank", right=True),
     Column("size", "bytes", size, right=True),
-    Column("level", "level"),
+    Column("level", "level", whole=True),
     Column("tags", "tags", pairs),
     Column("metrics", "metrics", pairs),
     Column("created", "created", when, whole=True),
@@ -72,7 +72,7 @@ _OUTCOMES = (
     Column("status", "status"),
     Column("ref", "ref", style="cyan"),
     Column("code", "code", style="red"),
-    Column("message", "message"),
+    Column("message", "message", gist),
 )
 
 

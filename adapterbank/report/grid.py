@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rich.console import JustifyMethod, RenderableType
+from rich.console import JustifyMethod, OverflowMethod, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -25,6 +25,7 @@ class Column:
     right: bool = False
     style: str = ""
     whole: bool = False  # never broken over lines; numbers never are
+    cut: bool = False  # ended by an ellipsis where the terminal is narrow, not broken
 
     def cell(self, row: Row) -> Text:
         value = row[self.key]
@@ -40,7 +41,11 @@ def grid(columns: Sequence[Column], rows: Iterable[Row], empty: str) -> Renderab
     shown = [i for i in range(len(columns)) if any(line[i].plain for line in cells)]
     for column in (columns[i] for i in shown):
         justify: JustifyMethod = "right" if column.right else "left"
-        table.add_column(column.heading, justify=justify, overflow="fold", no_wrap=column.right or column.whole)
+        overflow: OverflowMethod = "ellipsis" if column.cut else "fold"
+        least = max(map(len, column.heading.split()))  # a heading is broken between its words only
+        table.add_column(
+            column.heading, justify=justify, overflow=overflow, no_wrap=column.right or column.whole, min_width=least
+        )
     for line in cells:
         table.add_row(*(line[i] for i in shown))
     return table

@@ -9,7 +9,7 @@ from adapterbank.report.grid import Column, Row, facts, grid, line, titled
 from adapterbank.report.words import error, pairs, size
 
 _METHODS = (
-    Column("method", "name", style="cyan"),
+    Column("method", "name", style="cyan", whole=True),
     Column("what it does", "summary"),
     Column("options", "options", lambda options: pairs({option["name"]: option["default"] for option in options})),
     Column("formula", "formula"),

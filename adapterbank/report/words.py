@@ -45,6 +45,11 @@ def pairs(values: dict[str, Any]) -> str:
     return ", ".join(f"{safe(key)}={safe(value)}" for key, value in values.items())
 
 
+def gist(text: str | None) -> str:
+    """The first two lines of a text on one: what happened, and the first finding below it."""
+    return safe(" ".join(line.strip() for line in (text or "").splitlines()[:2]))
+
+
 def safe(value: Any) -> str:
     """A value as text that cannot steer a terminal: control characters are escaped."""
     if value is None:

@@ -53,6 +53,19 @@ def test_every_problem_of_a_refused_input_is_told():
     assert told.err == "Error: refused\n  [nan] 3 values are not finite (lora_A)\n  [unpaired] no lora_B\n"
 
 
+def test_a_message_that_lists_its_problems_is_told_once():
+    problems = [errors.Problem("no_config", "there is no adapter_config.json", "adapter_config.json")]
+    told = failing(errors.RefusedInputError("refused, 1 problem:\n  no_config: there is no …", problems), "list")
+    assert told.err == "Error: refused, 1 problem:\n  [no_config] there is no adapter_config.json\n"
+
+
+def test_people_get_the_first_problems_and_programs_all():
+    error = errors.RefusedInputError("refused", [errors.Problem("nan", f"tensor {i}") for i in range(24)])
+    lines = failing(error, "list").err.splitlines()
+    assert len(lines) == 22 and lines[-1] == "  … and 4 more; --json has all of them"
+    assert len(failing(error, "list", "--json").error["details"]) == 24
+
+
 def test_dependents_and_plain_details_are_told():
     edge = {"dependent": "version both@1", "needed": "version sql@1", "kind": "constituent"}
     told = failing(errors.InUseError("needed", details=[edge, "and more"]), "list")

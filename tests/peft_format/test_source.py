@@ -88,7 +88,7 @@ def test_a_file_is_recognised_by_its_name(tmp_path, name, code):
 
 
 def test_a_nested_adapter_is_found_and_named(tmp_path, folder):
-    with pytest.raises(RefusedInputError, match="a/ is not"):
+    with pytest.raises(RefusedInputError, match="a/: adapters"):
         open_directory(tmp_path)
 
 

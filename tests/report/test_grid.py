@@ -38,6 +38,24 @@ def test_what_is_whole_is_never_broken():
     assert "credit_cards@1" in console.file.getvalue()
 
 
+def narrow(picture: RenderableType, width: int) -> list[str]:
+    console = Console(file=io.StringIO(), width=width)
+    console.print(picture)
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue().splitlines()
+
+
+def test_what_is_cut_stays_on_one_line():
+    columns = (Column("ref", "ref", whole=True), Column("base model", "base", cut=True))
+    (*_, row) = drawn = narrow(grid(columns, [{"ref": "sql@1", "base": "somebody/" + "x" * 90}], "none"), 30)
+    assert len(drawn) == 2 and row.startswith("sql@1  somebody/x") and "…" in row
+
+
+def test_a_word_of_a_heading_is_never_broken():
+    columns = (Column("note", "note"), Column("metrics", "metrics"))
+    assert "metrics" in narrow(grid(columns, [{"note": "word " * 40, "metrics": "f=1"}], "none"), 24)[0]
+
+
 def test_an_empty_grid_says_so():
     assert lines(grid(COLUMNS, [], "no rows")) == ["no rows"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from adapterbank.report.words import error, pairs, safe, share, short, size, when
+from adapterbank.report.words import error, gist, pairs, safe, share, short, size, when
 
 
 @pytest.mark.parametrize(
@@ -20,6 +20,11 @@ def test_numbers():
     assert (share(0.3456), when("2026-11-23T12:00:00.000000Z")) == ("34.6 %", "2026-11-23 12:00")
     assert short("0123456789abcdef") == "sha256:0123456789ab"
     assert pairs({"a": "b", "acc": 0.5}) == "a=b, acc=0.5"
+
+
+def test_the_gist_is_what_happened_and_the_first_finding():
+    assert gist("refused, 2 problems:\n  nan: 3 values\n  unpaired: no B") == "refused, 2 problems: nan: 3 values"
+    assert (gist("one line"), gist(None)) == ("one line", "")
 
 
 @pytest.mark.parametrize("hostile", ["\x1b[31mred", "a\x07b", "line\nbreak", "\u202eright to left"])
