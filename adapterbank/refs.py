@@ -52,6 +52,8 @@ class Ref:
                 raise UsageError(f"reference {text!r}: expected sha256: and 8 to 64 lower-case hex digits")
             return cls(digest=match.group(1))
         name, at, selector = text.partition("@")
+        if at and not name:
+            raise UsageError(f"reference {text!r}: expected a name before '@'")
         check_name(name, "reference")
         if not at:
             return cls(name=name)

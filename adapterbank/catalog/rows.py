@@ -80,7 +80,7 @@ class Version:
     alpha: float
     rslora: bool
     target_modules: tuple[str, ...]
-    modules: tuple[ModuleShape, ...]
+    modules: tuple[ModuleShape, ...] = field(repr=False)
     parameters: int
     bytes: int
     created: str
@@ -146,7 +146,7 @@ class Basis:
     name: str
     number: int
     base_model: str
-    layout: Layout
+    layout: Layout = field(repr=False)
     codec: str
     gauge: str
     components: int
@@ -188,7 +188,7 @@ class Member:
     error: float
     error_kind: str
     absent: tuple[str, ...]
-    module_errors: Mapping[str, float]
+    module_errors: Mapping[str, float] = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)

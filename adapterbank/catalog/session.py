@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -120,7 +121,8 @@ class Catalog:
 
 
 def _no_bank(root: Path) -> NotFoundError:
-    return NotFoundError(f"no bank at {root}: it has no {places.database(root).name}", hint=f"adapterbank --bank {root} init")
+    hint = f"adapterbank --bank {shlex.quote(str(root))} init"
+    return NotFoundError(f"no bank at {root}: it has no {places.database(root).name}", hint=hint)
 
 
 def _in_wal(path: Path) -> bool:

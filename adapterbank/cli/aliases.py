@@ -13,7 +13,7 @@ from adapterbank.cli.documents.names import AliasesDocument, AliasRemovalDocumen
 from adapterbank.cli.options import dry_run
 from adapterbank.cli.output import emit
 from adapterbank.cli.session import Session, pass_session
-from adapterbank.cli.values import AliasPlace, Expected, VersionRef
+from adapterbank.cli.values import AliasPlace, Expected, VersionNumber, VersionRef
 from adapterbank.report import adapters as version_pictures
 from adapterbank.report import names as pictures
 
@@ -35,7 +35,7 @@ def alias_command() -> None:
     prints=(EventDocument,),
 )
 @click.argument("place", metavar="NAME@ALIAS", type=AliasPlace())
-@click.argument("version", metavar="VERSION", type=click.IntRange(min=1))
+@click.argument("version", metavar="VERSION", type=VersionNumber())
 @click.option("--expect", metavar="VERSION|none", type=Expected(), default="any", help="Refuse if the alias is elsewhere now.")
 @pass_session
 def set_command(session: Session, place: tuple[str, str], version: int, expect: Any) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from adapterbank.errors import UsageError
+from adapterbank.errors import NotFoundError
 
 CONFIG = "adapter_config.json"
 _LARGEST_CONFIG = 64 * 1024  # bytes; the limit of the strict reader, which judges the file afterwards
@@ -17,7 +17,7 @@ _LARGEST_CONFIG = 64 * 1024  # bytes; the limit of the strict reader, which judg
 def find_adapters(root: Path) -> Iterator[Path]:
     """Every directory below ``root`` that holds an adapter's configuration, in order; symbolic links are not followed."""
     if not root.is_dir():
-        raise UsageError(f"{root}: no such folder")
+        raise NotFoundError(f"{root} is no folder", hint="name a folder with adapters below it")
     for folder, below, files in os.walk(root):
         below.sort()
         if CONFIG in files:

@@ -70,15 +70,30 @@ class AliasPlace(_Word):
         return _completed(ctx, incomplete, lambda bank: (f"{a.name}@{a.alias}" for a in bank.list_aliases()))
 
 
-class Expected(_Word):
+class VersionNumber(_Word):
+    """A version number: 1, 2, 3 …"""
+
+    name = "VERSION"
+    expected = "a version number, 1 or more"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if isinstance(value, int):
+            return value
+        if not (value.isascii() and value.isdigit() and int(value) > 0):
+            self.fail(f"{value!r}: expected {self.expected}", param, ctx)
+        return int(value)
+
+
+class Expected(VersionNumber):
     """A version number, or ``none``: the alias does not exist yet."""
 
     name = "VERSION|none"
+    expected = "a version number, 1 or more, or none"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if value in (None, "any"):
             return value
-        return None if value == "none" else click.IntRange(min=1).convert(value, param, ctx)
+        return None if value == "none" else super().convert(value, param, ctx)
 
 
 class VersionRef(_Word):
@@ -137,7 +152,8 @@ def _lines(path: str) -> list[str]:
     try:
         text = sys.stdin.read() if path == "-" else Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"@{path}: cannot be read as a list of references: {error}") from None
+        reason = getattr(error, "strerror", None) or error
+        raise UsageError(f"@{path}: cannot be read as a list of references: {reason}") from None
     return [ref for line in text.splitlines() if (ref := line.partition("#")[0].strip())]
 
 

@@ -47,9 +47,9 @@ class Factors:
 class Adapter:
     """Factors by module name, sorted by name; ``extras`` are tensors of the file that are no LoRA factors, verbatim."""
 
-    modules: Mapping[str, Factors]
+    modules: Mapping[str, Factors] = field(repr=False)
     base_model: str | None = None
-    extras: Mapping[str, Tensor] = field(default_factory=dict)
+    extras: Mapping[str, Tensor] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "modules", dict(sorted(self.modules.items())))

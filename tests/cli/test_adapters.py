@@ -88,7 +88,6 @@ def test_names_from_the_configuration(run: Run, tmp_path: Path):
         ("register", "{in}/sql", "--name", "a", "--name-from", "dir"),
         ("register", "--name", "a"),
         ("register", "{in}/sql", "{in}/math", "--name", "a", "--alias", "prod"),
-        ("register", "--recursive", "{in}/none", "--name-from", "dir"),
     ],
 )
 def test_registrations_that_make_no_sense(words: tuple[str, ...], run: Run, adapters: Path):
@@ -157,3 +156,8 @@ def test_register_takes_labels(run: Run, adapters: Path):
 def test_every_name_of_the_bank_is_listed(run: Run):
     text = run("list").out
     assert all(name in text for name in NAMES)
+
+
+def test_a_folder_that_is_not_there_is_not_found(run: Run, adapters: Path):
+    ran = run("register", "--recursive", adapters / "none", "--name-from", "dir", "--json")
+    assert (ran.code, ran.error["code"]) == (3, "not_found")
