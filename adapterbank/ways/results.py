@@ -13,7 +13,7 @@ Progress = Callable[[int, int], None]  # (done, in all), in a unit that the way 
 
 
 class Made:
-    """What made a version answers to its reference, name and number."""
+    """What made a version answers to everything that the version answers to: ``made.ref``, ``made.number``, ``made.files`` …"""
 
     __slots__ = ()
     version: Version
@@ -22,13 +22,10 @@ class Made:
     def ref(self) -> str:
         return self.version.ref
 
-    @property
-    def name(self) -> str:
-        return self.version.name
-
-    @property
-    def number(self) -> int:
-        return self.version.number
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_") or name == "version":  # an unpickled object has no fields yet
+            raise AttributeError(name)
+        return getattr(self.version, name)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from adapterbank.errors import ConflictError, NotFoundError, RefusedInputError, UsageError
-from tests.adapters import safetensors_bytes
+from tests.adapters import safetensors_bytes, write_adapter
 from tests.bank.state import objects, state
 
 FILES = ("adapter_config.json", "adapter_model.safetensors")
@@ -224,3 +225,14 @@ def test_in_bulk_a_refused_one_does_not_stop_the_others_and_twice_is_once(bank, 
     before = state(place)
     assert [o.status for o in bank.register_many(items)] == ["unchanged", "refused", "unchanged", "refused"]
     assert state(place) == before
+
+
+def test_what_registering_returns_answers_like_its_version(bank, tmp_path):
+    made = bank.register(write_adapter(tmp_path / "in"), name="a", tags={"k": "v"})
+    found = bank.find("a")
+    assert {field: getattr(made, field) for field in found.__slots__} == {
+        field: getattr(found, field) for field in found.__slots__
+    }
+    assert pickle.loads(pickle.dumps(made)) == made
+    with pytest.raises(AttributeError):
+        made.nonsense  # noqa: B018
