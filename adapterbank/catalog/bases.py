@@ -55,7 +55,7 @@ def get(tx: Connection, ref: str | Ref) -> Basis:
         raise UsageError(f"basis {str(ref)!r}: expected a name, or name@number")
     row = tx.execute(_of(ref).order_by(t.bases.c.number.desc()).limit(1)).mappings().first()
     if row is None:
-        raise NotFoundError(f"no basis is called {str(ref)!r}", hint=_hint(tx, ref.name))
+        raise _missing(tx, ref.name, str(ref))
     for table in (t.bases, t.names, t.base_models):
         digests.check(table, row)
     return _value(row, layouts.load(tx, [row[t.bases.c.layout]])[row[t.bases.c.layout]])
@@ -74,9 +74,13 @@ def _of(ref: Ref) -> Select[Any]:
     return statement if ref.version is None else statement.where(t.bases.c.number == ref.version)
 
 
-def _hint(tx: Connection, name: str) -> str:
+def _missing(tx: Connection, name: str, ref: str) -> NotFoundError:
+    """The error for a basis that is not there: another version of it may be."""
+    others = _of(Ref(name=name)).with_only_columns(t.bases.c.number).order_by(t.bases.c.number)
+    if numbers := ", ".join(map(str, tx.execute(others).scalars())):
+        return NotFoundError(f"no basis {ref!r} ({name!r} has versions {numbers})", hint=f"adapterbank basis list {name}")
     twin = names.twin(tx, names.BASIS, name)
-    return f"did you mean {twin!r}?" if twin else "adapterbank basis list"
+    return NotFoundError(f"no basis is called {ref!r}", hint=f"did you mean {twin!r}?" if twin else "adapterbank basis list")
 
 
 def _value(row: RowMapping, layout: Layout) -> Basis:

@@ -27,7 +27,7 @@ _Folder = click.Path(path_type=Path)
 )
 @click.option("--adapters", type=_Folder, metavar="DIR", help="A folder laid out as examples/minilm is, which is the default.")
 @click.option("--data", type=_Folder, metavar="DIR", help="Other labelled sentences.")
-@click.option("--bank-dir", type=_Folder, metavar="DIR", help="Keep the bank here. Default: a temporary folder.")
+@click.option("--bank-dir", type=_Folder, metavar="DIR", help="Keep the bank here (or --bank). Default: a temporary folder.")
 @pass_session
 def demo_command(session: Session, adapters: Path | None, data: Path | None, bank_dir: Path | None) -> None:
     """Run the whole way on real adapters and print a table.
@@ -39,5 +39,5 @@ def demo_command(session: Session, adapters: Path | None, data: Path | None, ban
 
     watched = console(err=True)
     watched.quiet = session.json
-    result = run(bank=bank_dir, adapters=adapters, data=data, console=watched)
+    result = run(bank=bank_dir or session.bank, adapters=adapters, data=data, console=watched)
     emit(session, document(Result, result), lambda _: picture(result))

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def run(
-    bank: Path | None,
+    bank: str | Path | None,
     adapters: Path | None,
     data: Path | None,
     console: Console,
@@ -63,7 +63,7 @@ def example_folder() -> Path:
     )
 
 
-def _open(place: Path) -> Bank:
+def _open(place: str | Path) -> Bank:
     from adapterbank.bank import Bank
 
     return Bank.open(place, create=True)

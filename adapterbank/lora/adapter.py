@@ -43,16 +43,19 @@ class Factors:
         return ModuleShape(name, self.d_out, self.d_in, self.rank, self.kind, self.kernel)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Adapter:
     """Factors by module name, sorted by name; ``extras`` are tensors of the file that are no LoRA factors, verbatim."""
 
-    modules: Mapping[str, Factors] = field(repr=False)
+    modules: Mapping[str, Factors]
     base_model: str | None = None
-    extras: Mapping[str, Tensor] = field(default_factory=dict, repr=False)
+    extras: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "modules", dict(sorted(self.modules.items())))
+
+    def __repr__(self) -> str:
+        return f"Adapter({len(self.modules)} modules, base_model={self.base_model!r}, {len(self.extras)} extras)"
 
     @property
     def shapes(self) -> tuple[ModuleShape, ...]:
