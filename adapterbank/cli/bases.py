@@ -92,7 +92,8 @@ def build_command(
         with progress(session, "measure") as step:
             options = bank.basis_options(refs, gauge=gauge, dtype=dtype, progress=step)
         emit(session, document(OptionsDocument, {"options": options}), pictures.options)
-        raise UsageError("no size given", hint=session.again("--components 3"))
+        smaller = max((o.components for o in options if o.components <= 3 and o.ratio <= 1), default=0)
+        raise UsageError("no size given", hint=session.again(f"--components {smaller}"))
     if len(given) > 1:
         raise UsageError(f"expected one of {_flags(_SIZES)}, got {_flags(given)}")
     with progress(session, "fit") as step:

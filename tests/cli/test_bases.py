@@ -142,3 +142,11 @@ def test_registering_a_compacted_version_again_restores_it(run: Run, adapters: P
 def test_compact_lists_the_merges_whose_revert_becomes_bounded(run: Run):
     done = run("compact", "sql@1", "--level", "bounded", "--basis", "b1", "--drop-exact", "--yes")
     assert "revert of both@1 becomes bounded" in done.out
+
+
+def test_the_size_that_is_proposed_can_be_built(run: Run):
+    """Of two members no more than one component differs from the mean."""
+    asked = ("basis", "build", "pair", "sql@1", "math")
+    proposed = run(*asked, "--json").error["hint"].split()[-2:]
+    assert proposed == ["--components", "1"]
+    assert run(*asked, *proposed).code == 0

@@ -8,7 +8,7 @@ from adapterbank.cli.documents.shared import MemberDocument
 
 
 class BasisDocument(TypedDict):
-    """A basis; ``bytes`` are its own, without its members'."""
+    """A basis; ``bytes`` are its own, without its members'; of ``components``, as asked for, at most members − 1 are stored."""
 
     ref: str
     name: str
