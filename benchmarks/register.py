@@ -76,7 +76,7 @@ def _single(place: Path, size: float, rounds: int) -> dict[str, Any]:
 def _bulk(place: Path, adapters: int, rounds: int) -> dict[str, Any]:
     """Small adapters through ``register_many``, in as many chunks as rounds, each beside a copy of the same chunk."""
     work = place / "bulk"
-    size = max(1, adapters // rounds)
+    size = -(-adapters // rounds)  # rounded up: at least as many as asked for
     chunks = [[work / "in" / f"{i}-{k}" for k in range(size)] for i in range(rounds)]
     for number, chunk in enumerate(chunks):
         for k, directory in enumerate(chunk):
