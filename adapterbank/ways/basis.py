@@ -151,7 +151,7 @@ def refuse_larger(sources: Sequence[Source], layout: Layout, p: int, gauge: str,
     if force is None:
         warnings.warn(message, stacklevel=4)  # at the caller of the façade
         return
-    raise UsageError(message, hint="fewer --components, a narrower --store-dtype, more members, or --force")
+    raise UsageError(message, hint="a smaller size, a narrower --store-dtype, more members, or --force")
 
 
 def keep(rooms: Rooms, fit: Fitted) -> None:

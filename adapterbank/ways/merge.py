@@ -116,7 +116,7 @@ def _warnings(merged: Merged, forms: Forms) -> tuple[Problem, ...]:
     if merged.residual > LARGE_RESIDUAL:
         message = (
             f"rank {merged.rank} leaves out {merged.residual:.3f} of the merged ΔW (relative): "
-            "give a larger --rank, or keep everything with the method cat"
+            "give a larger --rank; the method cat cuts nothing and keeps the exact weighted sum"
         )
         found.append(Problem("large_residual", message, severity="warning"))
     return tuple(found)

@@ -126,6 +126,9 @@ def _form(rooms: Rooms, version: Version, basis: str | None) -> MemberRow:
 def _device(name: str) -> torch.device:
     try:
         device = torch.device(name)
+    except RuntimeError:
+        raise UsageError(f"device {name!r} does not exist: expected cpu, cuda, cuda:1, mps or another of torch's") from None
+    try:
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]

@@ -175,8 +175,10 @@ def test_what_is_not_there_is_said(bank, three, add, tmp_path):
         bank.reconstruct("alone", basis="fine")
     with pytest.raises(NotFoundError, match="nope"):
         bank.reconstruct("sql", basis="nope")
-    with pytest.raises(PlatformError, match="meta-device"):
-        bank.reconstruct("sql", device="meta-device")
+    with pytest.raises(UsageError, match="does not exist"):
+        bank.reconstruct("sql", device="gpu")
+    with pytest.raises(PlatformError, match="cannot be used"):
+        bank.reconstruct("sql", device="cuda:99")
     with pytest.raises(UsageError, match="int8"):
         bank.reconstruct("sql", dtype=torch.int8)
     with pytest.raises(UsageError, match="int8"):
