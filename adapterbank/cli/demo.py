@@ -26,7 +26,7 @@ _Folder = click.Path(path_type=Path)
     prints=(Result,),
 )
 @click.option("--adapters", type=_Folder, metavar="DIR", help="A folder laid out as examples/minilm is, which is the default.")
-@click.option("--data", type=_Folder, metavar="DIR", help="Other labelled sentences.")
+@click.option("--data", type=_Folder, metavar="DIR", help="Other labelled sentences, a file for each skill: SKILL.test.jsonl.")
 @click.option("--bank-dir", type=_Folder, metavar="DIR", help="Keep the bank here (or --bank). Default: a temporary folder.")
 @pass_session
 def demo_command(session: Session, adapters: Path | None, data: Path | None, bank_dir: Path | None) -> None:

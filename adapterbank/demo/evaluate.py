@@ -28,7 +28,8 @@ def read_sentences(path: Path, skills: Iterable[str]) -> dict[str, Sentences]:
     """The labelled sentences of every skill: one file with a ``skill`` in each line, or a folder with a file per skill.
 
     Lines are ``{"text": …, "label": index}`` (``"a"`` is read for ``"text"`` too); a folder holds ``<skill>.test.jsonl``
-    or ``<skill>.jsonl``. Skills without sentences are left out. Raises NotFoundError if no skill has any.
+    or ``<skill>.jsonl``, also behind a prefix (``clinc_<skill>.test.jsonl``). Skills without sentences are left out. Raises
+    NotFoundError if no skill has any.
     """
     wanted = set(skills)
     found: dict[str, list[tuple[str, int]]] = defaultdict(list)
@@ -38,7 +39,10 @@ def read_sentences(path: Path, skills: Iterable[str]) -> dict[str, Sentences]:
             if name in wanted:
                 found[name].append((text, label))
     if not found:
-        raise NotFoundError(f"{path} has no labelled sentences for any of: {', '.join(sorted(wanted))}")
+        raise NotFoundError(
+            f"{path} has no labelled sentences for any of: {', '.join(sorted(wanted))}",
+            hint="expected SKILL.test.jsonl, SKILL.jsonl or PREFIX_SKILL.test.jsonl, lines of text and label",
+        )
     return {
         skill: Sentences(tuple(text for text, _ in rows), tuple(label for _, label in rows)) for skill, rows in found.items()
     }
@@ -48,12 +52,12 @@ def _files(path: Path, skills: set[str]) -> list[tuple[Path, str | None]]:
     """The files to read, each with the skill its name says (None: every line says it)."""
     if path.is_file():
         return [(path, None)]
-    candidates = ((path / f"{skill}{suffix}", skill) for skill in sorted(skills) for suffix in (".test.jsonl", ".jsonl"))
-    chosen: dict[str, tuple[Path, str | None]] = {}
-    for file, skill in candidates:
-        if file.is_file():
-            chosen.setdefault(skill, (file, skill))
-    return list(chosen.values())
+    chosen: list[tuple[Path, str | None]] = []
+    for skill in sorted(skills):
+        patterns = (f"{skill}.test.jsonl", f"{skill}.jsonl", f"*_{skill}.test.jsonl", f"*_{skill}.jsonl")
+        found = (file for pattern in patterns for file in sorted(path.glob(pattern)))
+        chosen += [(file, skill) for file in found if file.is_file()][:1]
+    return chosen
 
 
 def _parse(line: str, skill: str | None, where: str) -> tuple[str, str, int]:

@@ -31,8 +31,13 @@ def test_a_folder_has_a_file_per_skill_and_test_files_come_first(tmp_path: Path)
     write(tmp_path / "a.test.jsonl", {"text": "from the test set", "label": 1})
     write(tmp_path / "a.jsonl", {"text": "from another", "label": 0})
     write(tmp_path / "b.jsonl", {"a": "the other key", "label": 3})
-    found = read_sentences(tmp_path, ["a", "b", "absent"])
-    assert found == {"a": Sentences(("from the test set",), (1,)), "b": Sentences(("the other key",), (3,))}
+    write(tmp_path / "set_c.test.jsonl", {"text": "behind a prefix", "label": 2})
+    found = read_sentences(tmp_path, ["a", "b", "c", "absent"])
+    assert found == {
+        "a": Sentences(("from the test set",), (1,)),
+        "b": Sentences(("the other key",), (3,)),
+        "c": Sentences(("behind a prefix",), (2,)),
+    }
 
 
 def test_no_sentences_for_any_skill_is_an_error_that_names_them(tmp_path: Path) -> None:
