@@ -139,3 +139,8 @@ class Adapters(Opened):
         """Say that ``alias`` (a hub id, a path, a served name) means the base model ``name``."""
         with self.rooms.catalog.writing() as tx:
             return base_models.alias(tx, name, alias)
+
+    def join_base_models(self, name: str, other: str) -> BaseModel:
+        """Say that two base models of the bank are one: what belongs to ``other`` goes over to ``name``."""
+        with self.rooms.catalog.writing() as tx:
+            return base_models.join(tx, name, other)

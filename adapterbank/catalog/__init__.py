@@ -6,7 +6,8 @@ Every function takes an open transaction ``tx`` first; values are in ``rows``. I
                 .settings() -> dict · .close() · bank_path(path_or_url) -> Path
     upgrade     upgrade(root) -> SchemaChange · HEAD
     base_models add(tx, name, *, fingerprint=None, quantization=None) · get_or_create(tx, name) · resolve(tx, name)
-                find(tx, name) -> BaseModel | None · alias(tx, name, alias) · listing(tx)          (all -> BaseModel)
+                find(tx, name) -> BaseModel | None · alias(tx, name, alias) · join(tx, name, other)
+                listing(tx)          (all -> BaseModel)
     versions    add(tx, NewVersion) -> Version · get(tx, ref) -> Version · find_by_files(tx, files, name=None) -> Version | None
                 find_by_content(tx, content, name=None) -> Version | None · of_name(tx, name) -> list[Version]
     levels      set_level(tx, version, "bounded", member) -> Version · set_level(tx, version, "original") -> Version

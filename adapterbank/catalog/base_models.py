@@ -9,7 +9,7 @@ from sqlalchemy import Connection, RowMapping, bindparam, select
 from adapterbank.catalog import digests
 from adapterbank.catalog.clock import now
 from adapterbank.catalog.rows import BaseModel
-from adapterbank.catalog.tables import base_model_aliases, base_models
+from adapterbank.catalog.tables import base_model_aliases, base_models, bases, versions
 from adapterbank.errors import ConflictError, NotFoundError, UsageError
 
 _LONGEST = 512
@@ -78,10 +78,34 @@ def alias(tx: Connection, name: str, alias: str) -> BaseModel:
     taken = find(tx, check_model_name(alias))
     if taken is not None:
         if taken.id != model.id:
-            raise ConflictError(f"{alias!r} means the base model {taken.name!r} already, not {model.name!r}")
+            raise ConflictError(
+                f"{alias!r} means the base model {taken.name!r} already, not {model.name!r}",
+                hint=f"if these are one model: adapterbank model join {model.name} {taken.name}",
+            )
         return model
     digests.insert(tx, base_model_aliases, {"alias": alias, "base_model_id": model.id})
     return resolve(tx, name)
+
+
+def join(tx: Connection, name: str, other: str) -> BaseModel:
+    """Say that two rows are one model: adapters, bases and aliases of ``other`` go over to ``name``, it becomes an alias.
+
+    Raises NotFoundError, UsageError if they are one already, ConflictError if their fingerprints or quantisations differ.
+    """
+    model, gone = resolve(tx, name), resolve(tx, other)
+    if model.id == gone.id:
+        raise UsageError(f"{name!r} and {other!r} are one base model already, {model.name!r}")
+    for field, kept, left in (
+        ("fingerprint", model.fingerprint, gone.fingerprint),
+        ("quantization", model.quantization, gone.quantization),
+    ):
+        if left is not None and left != kept:
+            raise ConflictError(f"{gone.name!r} has {field} {left!r}, {model.name!r} has {kept!r}: these are two models")
+    for table, key in ((versions, "id"), (bases, "id"), (base_model_aliases, "alias")):
+        for value in list(tx.scalars(select(table.c[key]).where(table.c.base_model_id == gone.id))):
+            digests.update(tx, table, {key: value}, {"base_model_id": model.id})
+    tx.execute(base_models.delete().where(base_models.c.id == gone.id))
+    return alias(tx, model.name, gone.name)
 
 
 def listing(tx: Connection) -> list[BaseModel]:

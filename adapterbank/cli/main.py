@@ -27,7 +27,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "tag": ("labels", "Set or remove tags of a version."),
         "metric": ("labels", "Set metrics of a version."),
         "note": ("labels", "Write the note of a version."),
-        "model": ("models", "Add, alias and list base models."),
+        "model": ("models", "Add, alias, join and list base models."),
     },
     "Bases": {
         "basis": ("bases", "Build, inspect and change RMM bases (arXiv 2510.14163)."),

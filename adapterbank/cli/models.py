@@ -21,7 +21,7 @@ from adapterbank.report import names as pictures
     ),
 )
 def model_command() -> None:
-    """Add, alias and list base models.
+    """Add, alias, join and list base models.
 
     Adapters are joined only if they have the same base model: equal shapes prove nothing.
     """
@@ -58,6 +58,22 @@ def alias_command(session: Session, name: str, alias: str) -> None:
     emit(session, document(BaseModelDocument, session.open().alias_base_model(name, alias)), pictures.base_model)
 
 
+@command(
+    "join",
+    examples=(
+        "adapterbank model join meta-llama/Llama-3.1-8B /models/llama-8b",
+        "adapterbank model join org/model model --json",
+    ),
+    prints=(BaseModelDocument,),
+)
+@click.argument("name", metavar="ID")
+@click.argument("other", metavar="OTHER")
+@pass_session
+def join_command(session: Session, name: str, other: str) -> None:
+    """Say that two base models of the bank are one; what belongs to OTHER goes over to ID."""
+    emit(session, document(BaseModelDocument, session.open().join_base_models(name, other)), pictures.base_model)
+
+
 @command("list", examples=("adapterbank model list", "adapterbank model list --json"), prints=(BaseModelsDocument,))
 @pass_session
 def list_command(session: Session) -> None:
@@ -67,5 +83,5 @@ def list_command(session: Session) -> None:
     )
 
 
-for _command in (add_command, alias_command, list_command):
+for _command in (add_command, alias_command, join_command, list_command):
     model_command.add_command(_command)

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from sqlalchemy import Connection
 from torch import Tensor
 
-from adapterbank.catalog import bases, levels, members, versions
+from adapterbank.catalog import levels, versions
 from adapterbank.catalog.rows import Member, Version
-from adapterbank.errors import IntegrityError, NotFoundError, UsageError
+from adapterbank.errors import IntegrityError, UsageError
 from adapterbank.lora.delta import delta_error
 from adapterbank.peft_format.reader import read
+from adapterbank.ways.form import form_of
 from adapterbank.ways.reconstruct import reconstruct_member
 from adapterbank.ways.results import Compaction
 from adapterbank.ways.rooms import Rooms, delete_released, weights_of
@@ -47,7 +47,7 @@ def compact(
             version = versions.get(tx, ref)  # another process may have been faster
             if version.level == level:
                 continue
-            member = _form(tx, version, basis)
+            member = form_of(tx, version, basis)
             _check(rooms, version, member)
             freed += rooms.vault.size(version.weights)
             merges |= set(levels.merges_needing(tx, version))
@@ -56,19 +56,6 @@ def compact(
     if not dry_run:
         delete_released(rooms)
     return Compaction(tuple(forms), freed, forms, tuple(sorted(merges)), dry_run)
-
-
-def _form(tx: Connection, version: Version, basis: str | None) -> Member:
-    """The member that shall stand for ``version``."""
-    if basis is not None:
-        return members.get(tx, bases.get(tx, basis), version)
-    found = members.of_version(tx, version)
-    if not found:
-        raise NotFoundError(
-            f"{version.ref} is not a member of any basis, so nothing could stand for its exact bytes",
-            hint=f"adapterbank basis build NAME {version.ref} …, or adapterbank basis add NAME {version.ref}",
-        )
-    return found[0]
 
 
 def same_bits(first: Tensor, second: Tensor | None) -> bool:

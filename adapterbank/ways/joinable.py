@@ -29,7 +29,7 @@ def same_base_model(chosen: Sequence[Version], base_model: str | None = None) ->
     if len(told) > 1:
         raise IncompatibleError(
             f"different base models: {', '.join(told.values())}",
-            hint="if these name one model, say so: adapterbank model alias NAME OTHER_NAME",
+            hint="if these are one model, say so: adapterbank model join NAME OTHER_NAME",
         )
 
 

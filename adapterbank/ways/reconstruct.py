@@ -10,17 +10,18 @@ from pathlib import Path
 import torch
 
 from adapterbank import container
-from adapterbank.catalog import bases, members
+from adapterbank.catalog import bases
 from adapterbank.catalog.rows import Basis as BasisRow
 from adapterbank.catalog.rows import Member as MemberRow
 from adapterbank.catalog.rows import Version
-from adapterbank.errors import NotFoundError, PlatformError, UsageError
+from adapterbank.errors import PlatformError, UsageError
 from adapterbank.lora.adapter import Adapter
 from adapterbank.lora.delta import delta_error
 from adapterbank.peft_format.directory import write_directory
 from adapterbank.peft_format.writer import encode
 from adapterbank.rmm.members import reconstruct_adapter
 from adapterbank.rmm.objects import Basis, Member
+from adapterbank.ways.form import form_of
 from adapterbank.ways.results import Written
 from adapterbank.ways.rooms import Rooms
 
@@ -50,7 +51,8 @@ def reconstruct(
     """
     if dtype is not None and not dtype.is_floating_point:
         raise UsageError(f"dtype {dtype}: expected a floating-point type")
-    form = _form(rooms, version, basis)
+    with rooms.catalog.reading() as tx:
+        form = form_of(tx, version, basis)
     return Reconstructed(reconstruct_member(rooms, form, version.base_model, device=device, dtype=dtype), form)
 
 
@@ -108,19 +110,6 @@ def open_basis(rooms: Rooms, row: BasisRow) -> Iterator[Basis]:
     """The stored basis, its tensors views of the mapped object, valid inside the block."""
     with rooms.vault.open(row.object) as mapped:
         yield Basis.from_object(*container.read(mapped.buffer))
-
-
-def _form(rooms: Rooms, version: Version, basis: str | None) -> MemberRow:
-    with rooms.catalog.reading() as tx:
-        if basis is not None:
-            return members.get(tx, bases.get(tx, basis), version)
-        found = members.of_version(tx, version)
-    if not found:
-        raise NotFoundError(
-            f"{version.ref} is not a member of any basis",
-            hint=f"adapterbank export {version.ref} DIR gives its exact bytes; adapterbank basis build makes a basis",
-        )
-    return found[0]
 
 
 def _device(name: str) -> torch.device:

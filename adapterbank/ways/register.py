@@ -215,7 +215,7 @@ def _same_base_model(tx: Connection, known: Version, entry: Entry) -> None:
     if named is None or named.name != known.base_model:
         raise ConflictError(
             f"{known.ref} has these very files on the base model {known.base_model}, not on {entry.base_model}",
-            hint="if these name one model, say so with adapterbank model alias; else register under another name",
+            hint="if these name one model, say so with adapterbank model alias or join; else register under another name",
         )
 
 

@@ -60,6 +60,7 @@ WRITES = {
     "label": lambda bank, new: bank.label("sql", tags={"a": "b"}),
     "add_base_model": lambda bank, new: bank.add_base_model("x"),
     "alias_base_model": lambda bank, new: bank.alias_base_model("tiny/encoder", "x"),
+    "join_base_models": lambda bank, new: bank.join_base_models("tiny/encoder", "x"),
     "build_basis": lambda bank, new: bank.build_basis("c", ["sql", "math"], components=1, force=True),
     "add_to_basis": lambda bank, new: bank.add_to_basis("b", "m", force=True),
     "rebuild_basis": lambda bank, new: bank.rebuild_basis("b", refs=["sql", "math"], force=True),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from adapterbank.errors import ConflictError, InUseError, NotFoundError, UsageError
+from adapterbank.errors import ConflictError, IncompatibleError, InUseError, NotFoundError, UsageError
 from tests.bank.state import state
 
 
@@ -75,3 +75,14 @@ def test_a_base_model_says_what_it_knows_and_is_not_another(two):
     two.add_base_model("tiny/decoder")
     with pytest.raises(ConflictError, match="tiny/encoder"):
         two.alias_base_model("tiny/decoder", "tiny/encoder")
+
+
+def test_adapters_of_joined_base_models_may_be_merged(bank, add):
+    add("a", seed=1, base_model="org/model")
+    add("b", seed=2, base_model="/models/model")
+    with pytest.raises(IncompatibleError, match="different base models") as refused:
+        bank.merge("average", {"a": 1.0, "b": 1.0}, name="ab")
+    assert "model join" in refused.value.hint
+    assert bank.join_base_models("org/model", "/models/model").aliases == ("/models/model",)
+    assert bank.merge("average", {"a": 1.0, "b": 1.0}, name="ab").base_model == "org/model"
+    assert bank.verify().problems == ()

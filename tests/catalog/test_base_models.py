@@ -2,7 +2,7 @@
 
 import pytest
 
-from adapterbank.catalog import base_models, search, versions
+from adapterbank.catalog import base_models, digests, search, versions
 from adapterbank.catalog.session import Catalog
 from adapterbank.errors import ConflictError, NotFoundError, UsageError
 from tests.catalog import make
@@ -54,6 +54,25 @@ def test_an_alias_means_one_model(catalog: Catalog) -> None:
         for taken in ("x", "a"):
             with pytest.raises(ConflictError, match="means the base model 'a'"):
                 base_models.alias(tx, "b", taken)
+
+
+def test_joined_models_are_one_and_everything_comes_along(catalog: Catalog) -> None:
+    with catalog.writing() as tx:
+        base_models.add(tx, "kept", quantization="nf4")
+        base_models.alias(tx, "kept", "k")
+        base_models.add(tx, "gone")
+        base_models.alias(tx, "gone", "g")
+        version = versions.add(tx, make.new_version(base_model="g"))
+        assert version.base_model == "gone"
+        assert base_models.join(tx, "k", "g").aliases == ("g", "gone", "k")
+        assert versions.get(tx, version.ref).base_model == "kept"
+        assert [model.name for model in base_models.listing(tx)] == ["kept"]
+        assert list(digests.verify_rows(tx)) == []
+        with pytest.raises(UsageError, match="one base model already"):
+            base_models.join(tx, "kept", "gone")
+        base_models.add(tx, "another", quantization="int8")
+        with pytest.raises(ConflictError, match="quantization"):
+            base_models.join(tx, "kept", "another")
 
 
 @pytest.mark.parametrize("name", ["", " ", " a", "a\n", "x" * 513, "a\0b"])

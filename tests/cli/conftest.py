@@ -61,6 +61,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     steps += [("register", folder / "in" / name, "--name", name, "--tag", "team=data", "--metric", "acc=0.5") for name in NAMES]
     steps += [
         ("register", folder / "in" / "sql2", "--name", "sql", "--alias", "prod"),
+        ("model", "add", "tiny/copy"),
         ("basis", "build", "b1", "sql@1", "math", "law", "--components", 2, "--force"),
         ("merge", "average", "sql@1=2", "math", "--name", "both", "--rank", 8),
     ]

@@ -31,6 +31,7 @@ CASES: dict[str, tuple[str, int]] = {
     "note": ("sql hello", 0),
     "model add": ("other/encoder --quantization nf4", 0),
     "model alias": ("tiny/encoder te", 0),
+    "model join": ("tiny/encoder tiny/copy", 0),
     "model list": ("", 0),
     "basis build": ("b2 sql@1 math --components 1 --force", 0),
     "basis build (options)": ("b2 sql@1 math", 2),

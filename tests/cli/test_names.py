@@ -43,5 +43,5 @@ def test_base_models_have_other_names(run: Run, tmp_path: Path):
     write_adapter(tmp_path / "a", base_model="/models/llama")
     assert run("register", tmp_path / "a", "--name", "a", "--json").json["version"]["base_model"] == "org/llama"
     names = [model["name"] for model in run("model", "list", "--json").json["base_models"]]
-    assert names == ["org/llama", "tiny/encoder"]
+    assert names == ["org/llama", "tiny/copy", "tiny/encoder"]
     assert "org/llama" in run("model", "list").out
