@@ -1,0 +1,1 @@
+"""Bits: entropy-coded, fixed-width and lossless forms of one adapter. Pure: values in, bytes out."""
