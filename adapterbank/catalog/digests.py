@@ -51,7 +51,10 @@ PROTECTED: Mapping[str, tuple[str, ...]] = {
         "id", "name_id", "number", "base_model_id", "layout", "codec", "gauge", "components", "dtype", "object", "bytes",
         "error_mean", "error_worst", "error_kind", "created",
     ),
-    "members": ("id", "basis_id", "version_id", "object", "bytes", "error", "error_kind", "absent", "module_errors"),
+    "members": (
+        "id", "basis_id", "version_id", "codec", "object", "reference", "bytes", "error", "error_kind", "absent",
+        "module_errors",
+    ),
     "edges": ("dependent", "needed", "kind"),
 }  # fmt: skip
 

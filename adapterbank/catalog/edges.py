@@ -11,8 +11,8 @@ from adapterbank.catalog import digests
 from adapterbank.catalog.rows import Edge
 from adapterbank.catalog.tables import aliases, bases, edges, members, names, objects, versions
 
-WEIGHTS, CONFIG, BASIS, COEFFICIENTS = "weights", "config", "basis", "coefficients"
-BOUNDED, MEMBER, CONSTITUENT, ALIAS = "bounded", "member", "constituent", "alias"
+WEIGHTS, CONFIG, BASIS, FORM = "weights", "config", "basis", "form"
+BOUNDED, MEMBER, REFERENCE, CONSTITUENT, ALIAS = "bounded", "member", "reference", "constituent", "alias"
 _CHUNK = 500
 
 
@@ -57,7 +57,7 @@ def labelled(tx: Connection, found: Iterable[tuple[int, int, str]]) -> list[Edge
 
 
 def labels(tx: Connection, nodes: Collection[int]) -> dict[int, str]:
-    """A readable label per node: ``version sql@1``, ``basis b1@2``, ``member sql@1 of b1@2``, ``object sha256:…``."""
+    """A readable label per node: ``version sql@1``, ``basis b1@2``, ``member sql@1 of b1@2``, ``form rd of sql@1`` …"""
     wanted, found = sorted(nodes), dict.fromkeys(nodes, "a node without a row")
     for start in range(0, len(wanted), _CHUNK):
         for statement, text in _labels(wanted[start : start + _CHUNK]):
@@ -80,4 +80,11 @@ def _labels(nodes: list[int]) -> Iterable[tuple[Select[Any], str]]:
         .join(basis_names, basis_names.c.id == bases.c.name_id)
         .where(members.c.id.in_(nodes)),
         "member {}@{} of {}@{}",
+    )
+    yield (
+        select(members.c.id, members.c.codec, names.c.name, versions.c.number)
+        .join_from(members, versions, versions.c.id == members.c.version_id)
+        .join(names, names.c.id == versions.c.name_id)
+        .where(members.c.id.in_(nodes), members.c.basis_id.is_(None)),
+        "form {} of {}@{}",
     )

@@ -166,7 +166,8 @@ class Basis:
 
 @dataclass(frozen=True, slots=True)
 class NewMember:
-    """Coefficients of one version in one basis; ``module_errors`` has a value per module of the version."""
+    """A stored form to be added; ``module_errors`` has a value per module of the version, ``reference`` is the digest of the
+    object that it was coded against, if any."""
 
     object: str
     bytes: int
@@ -174,16 +175,25 @@ class NewMember:
     absent: tuple[str, ...] = ()
     module_errors: Mapping[str, float] = field(default_factory=dict)
     error_kind: str = "measured"
+    codec: str = "rmm"
+    reference: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A version's form in a basis. ``absent`` are modules of the basis that the adapter lacks (exact zeros)."""
+    """A stored form of a version: a member of ``basis``, or with None coded on its own; ``codec`` says how to read it.
+
+    ``reference`` is the version whose form in the same basis this one was coded against, and ``reference_object`` that
+    form's object: decoding needs it. ``absent`` are modules of the basis that the adapter lacks (exact zeros).
+    """
 
     id: int
-    basis: str
+    basis: str | None
     version: str
+    codec: str
     object: str
+    reference: str | None
+    reference_object: str | None
     bytes: int
     error: float
     error_kind: str
@@ -204,7 +214,7 @@ class Recipe:
 
 @dataclass(frozen=True, slots=True)
 class Edge:
-    """``dependent`` needs ``needed``, both as labels: ``version sql@1``, ``member sql@1 of b1@2``, ``alias sql@prod`` …"""
+    """``dependent`` needs ``needed``, both as labels: ``version sql@1``, ``member sql@1 of b1@2``, ``form rd of sql@1`` …"""
 
     dependent: str
     needed: str

@@ -63,7 +63,7 @@ def _objects(tx: Connection) -> Iterator[Problem]:
     yield from _without_object(tx, t.versions, "config", "config")
     yield from _without_object(tx, t.versions, "weights", "weights", original)
     yield from _without_object(tx, t.bases, "object", "basis")
-    yield from _without_object(tx, t.members, "object", "coefficients")
+    yield from _without_object(tx, t.members, "object", "form")
 
 
 def _without_object(tx: Connection, table: Table, column: str, kind: str, *where: ColumnElement[bool]) -> Iterator[Problem]:
@@ -77,16 +77,35 @@ def _without_object(tx: Connection, table: Table, column: str, kind: str, *where
 
 
 def _forms(tx: Connection) -> Iterator[Problem]:
-    """Each member needs its basis, and each bounded version a member of its own."""
+    """Each form needs its basis and what it was coded against, and each bounded version a form of its own."""
     edge = and_(t.edges.c.dependent == t.members.c.id, t.edges.c.kind == "member")
     statement = select(t.members.c.id).outerjoin(t.edges, edge)
-    for node in tx.scalars(statement.where(or_(t.edges.c.needed.is_(None), t.edges.c.needed != t.members.c.basis_id))):
+    for node in tx.scalars(statement.where(t.edges.c.needed.is_distinct_from(t.members.c.basis_id))):
         yield Problem("edge", "the edge 'member' to its basis is missing or leads elsewhere", f"row of members (id {node})")
+    yield from _references(tx)
     edge = and_(t.edges.c.dependent == t.versions.c.id, t.edges.c.kind == "bounded")
     held = select(t.versions.c.id).outerjoin(t.edges, edge).outerjoin(t.members, t.members.c.id == t.edges.c.needed)
     wrong = or_(t.members.c.id.is_(None), t.members.c.version_id != t.versions.c.id)
     for node in tx.scalars(held.where(t.versions.c.level == "bounded", wrong)):
-        yield Problem("edge", "no member of a basis stands for this bounded version", f"row of versions (id {node})")
+        yield Problem("edge", "no stored form stands for this bounded version", f"row of versions (id {node})")
+
+
+def _references(tx: Connection) -> Iterator[Problem]:
+    """A form that was coded against another has an edge to it: a self-contained one of the same basis, with that object."""
+    other = t.members.alias()
+    edge = and_(t.edges.c.dependent == t.members.c.id, t.edges.c.kind == "reference")
+    joined = select(t.members.c.id).outerjoin(t.edges, edge).outerjoin(other, other.c.id == t.edges.c.needed)
+    wrong = or_(
+        other.c.object.is_distinct_from(t.members.c.reference),
+        and_(other.c.id.is_not(None), other.c.basis_id.is_distinct_from(t.members.c.basis_id)),
+        other.c.reference.is_not(None),
+    )
+    for node in tx.scalars(joined.where(wrong)):
+        yield Problem(
+            "edge",
+            "the edge 'reference' to what it was coded against is missing or leads elsewhere",
+            f"row of members (id {node})",
+        )
 
 
 def _sqlite(tx: Connection) -> Iterator[Problem]:

@@ -24,6 +24,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    text,
 )
 
 metadata = MetaData(
@@ -253,13 +254,19 @@ bases = Table(
     CheckConstraint(_ERROR_KIND, name="error_kind"),
 )
 
+_ALONE = text("basis_id IS NULL")
+
+# Stored forms of versions: members of a basis, and with no basis_id those coded on their own, one per version and codec.
+# "reference" is the object that a form was coded against.
 members = Table(
     "members",
     metadata,
     Column("id", ForeignKey("nodes.id", ondelete="RESTRICT"), primary_key=True),
-    Column("basis_id", ForeignKey("bases.id", ondelete="RESTRICT"), nullable=False),
+    Column("basis_id", ForeignKey("bases.id", ondelete="RESTRICT")),
     Column("version_id", ForeignKey("versions.id", ondelete="RESTRICT"), nullable=False, index=True),
+    Column("codec", _WORD, nullable=False),
     _digest("object"),
+    Column("reference", _DIGEST),
     Column("bytes", BigInteger, nullable=False),
     Column("error", Float, nullable=False),
     Column("error_kind", _WORD, nullable=False),
@@ -267,6 +274,9 @@ members = Table(
     Column("module_errors", LargeBinary, nullable=False),  # float32, little-endian, in the order of the version's layout
     _seal(),
     UniqueConstraint("basis_id", "version_id"),
+    Index("uq_members_alone", "version_id", "codec", unique=True, sqlite_where=_ALONE, postgresql_where=_ALONE),
+    CheckConstraint("codec IN ('rmm', 'rd', 'fixed')", name="codec"),
+    CheckConstraint("codec <> 'rmm' OR basis_id IS NOT NULL", name="rmm_basis"),
     CheckConstraint("error >= 0", name="error"),
     CheckConstraint(_ERROR_KIND, name="error_kind"),
 )

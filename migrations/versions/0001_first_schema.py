@@ -261,15 +261,19 @@ def _members() -> None:
     op.create_table(
         "members",
         sa.Column("id", sa.Integer(), nullable=False),
-        sa.Column("basis_id", sa.Integer(), nullable=False),
+        sa.Column("basis_id", sa.Integer(), nullable=True),
         sa.Column("version_id", sa.Integer(), nullable=False),
+        sa.Column("codec", sa.String(length=32), nullable=False),
         sa.Column("object", sa.String(length=64), nullable=False),
+        sa.Column("reference", sa.String(length=64), nullable=True),
         sa.Column("bytes", sa.BigInteger(), nullable=False),
         sa.Column("error", sa.Float(), nullable=False),
         sa.Column("error_kind", sa.String(length=32), nullable=False),
         sa.Column("absent", sa.Text(), nullable=False),
         sa.Column("module_errors", sa.LargeBinary(), nullable=False),
         sa.Column("row_digest", sa.String(length=64), nullable=False),
+        sa.CheckConstraint("codec <> 'rmm' OR basis_id IS NOT NULL", name=op.f("ck_members_rmm_basis")),
+        sa.CheckConstraint("codec IN ('rmm', 'rd', 'fixed')", name=op.f("ck_members_codec")),
         sa.CheckConstraint("error_kind IN ('measured', 'bound')", name=op.f("ck_members_error_kind")),
         sa.CheckConstraint("error >= 0", name=op.f("ck_members_error")),
         sa.ForeignKeyConstraint(["basis_id"], ["bases.id"], name=op.f("fk_members_basis_id"), ondelete="RESTRICT"),
@@ -279,6 +283,14 @@ def _members() -> None:
         sa.UniqueConstraint("basis_id", "version_id", name=op.f("uq_members_basis_id_version_id")),
     )
     op.create_index(op.f("ix_members_version_id"), "members", ["version_id"], unique=False)
+    op.create_index(
+        "uq_members_alone",
+        "members",
+        ["version_id", "codec"],
+        unique=True,
+        sqlite_where=sa.text("basis_id IS NULL"),
+        postgresql_where=sa.text("basis_id IS NULL"),
+    )
 
 
 def _metrics() -> None:

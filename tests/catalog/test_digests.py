@@ -87,7 +87,7 @@ def test_rows_that_swap_their_digests_are_found(root: Path, filled: bytes) -> No
         ("DELETE FROM edges WHERE kind = 'weights'", "edge"),
         ("DELETE FROM edges WHERE kind = 'config'", "edge"),
         ("DELETE FROM edges WHERE kind = 'basis'", "edge"),
-        ("DELETE FROM edges WHERE kind = 'coefficients'", "edge"),
+        ("DELETE FROM edges WHERE kind = 'form'", "edge"),
         ("DELETE FROM edges WHERE kind = 'member'", "edge"),
         ("DELETE FROM edges WHERE kind = 'bounded'", "edge"),
         ("UPDATE layouts SET body = replace(body, '8', '9')", "layout_digest"),

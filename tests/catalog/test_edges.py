@@ -130,13 +130,13 @@ def test_labels_of_every_kind(catalog: Catalog) -> None:
         member = make.add_member(tx, basis, version)
         assert edges.needs(tx, member.id) == [
             Edge("member sql@1 of b1@1", "basis b1@1", "member"),
-            Edge("member sql@1 of b1@1", f"object sha256:{member.object[:12]}", "coefficients"),
+            Edge("member sql@1 of b1@1", f"object sha256:{member.object[:12]}", "form"),
         ]
         assert [edge.kind for edge in edges.needs(tx, version.id)] == ["config", "weights"]
         assert edges.needs(tx, basis.id) == [Edge("basis b1@1", f"object sha256:{basis.object[:12]}", "basis")]
 
 
-@pytest.mark.parametrize("kind", ["config", "weights", "basis", "coefficients", "bounded", "member", "constituent"])
+@pytest.mark.parametrize("kind", ["config", "weights", "basis", "form", "bounded", "member", "constituent"])
 def test_the_database_itself_restricts(catalog: Catalog, kind: str) -> None:
     """Whoever forgets to ask is refused all the same, and so is a removal of the row behind the node."""
     make.fill(catalog)

@@ -125,7 +125,10 @@ def test_row_digests_are_as_documented() -> None:
             "edges": ("dependent, needed, kind", ()),
             "aliases": ("name_id, alias, version_id", ()),
             "recipes": ("version_id, method, body, residual, environment", (3,)),
-            "members": ("id, basis_id, version_id, object, bytes, error, error_kind, absent, module_errors", (5,)),
+            "members": (
+                "id, basis_id, version_id, codec, object, reference, bytes, error, error_kind, absent, module_errors",
+                (7,),
+            ),
         }
         for table, (columns, floats) in rows.items():
             found = other.execute(f"SELECT row_digest, {columns} FROM {table}").fetchall()
