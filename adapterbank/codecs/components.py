@@ -1,0 +1,130 @@
+"""Which components of a module are kept, and what their vectors shall be: all in units of the step Δ, through r×r Gram matrices.
+
+The decoder has ΔŴ = Δ·Σ_k x_k·y_kᵀ / G_k with G = 2^(g/24), x and y being points of the quantizer. At high rates x = ŝ·u/Δ. A
+component whose sides have the relative errors a and b has the error s²·(1 − (1 − a)(1 − b)), which is not convex: below
+0.9 bits per entry on each side it is better left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import log2
+
+import torch
+from torch import Tensor
+
+from adapterbank.codecs.classes import GAINS
+from adapterbank.codecs.quantize import SLOPE
+from adapterbank.codecs.spectrum import Spectrum
+
+_DISTORTION = SLOPE / 1.3862943611198906  # of a coded entry, in Δ², where λ is its slope: D = λ/(2·ln 2)
+_RIDGE = 1e-9
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Kept:
+    """The kept components of a module: their indices in its spectrum, gain indices, and vectors ``x [L, d_out]``, ``y [L, d_in]``
+    as integers ``k`` with quantizers ``q``, points in Δ, and bits per vector ``[L]``."""
+
+    index: Tensor
+    gains: Tensor
+    sides: tuple[Side, Side]
+
+    def only(self, keep: Tensor) -> Kept:
+        """Those for which ``keep [L]`` is true."""
+        return Kept(self.index[keep], self.gains[keep], (self.sides[0].only(keep), self.sides[1].only(keep)))
+
+    @property
+    def G(self) -> Tensor:
+        """2^(g/24) ``[L]`` float64."""
+        return torch.exp2(self.gains.double() / GAINS)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Side:
+    """One side of the kept components: what the quantizer chose for each entry ``[L, d]``, and ``bits [L]``."""
+
+    k: Tensor
+    q: Tensor
+    points: Tensor
+    bits: Tensor
+
+    def only(self, keep: Tensor) -> Side:
+        return Side(self.k[keep], self.q[keep], self.points[keep], self.bits[keep])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Grams:
+    """Inner products of the kept vectors with the singular vectors ``[r, L]`` and with each other ``[L, L]``, float64."""
+
+    Ux: Tensor
+    Vy: Tensor
+    xx: Tensor
+    yy: Tensor
+
+    @classmethod
+    def of(cls, spectrum: Spectrum, kept: Kept) -> Grams:
+        x, y = kept.sides[0].points, kept.sides[1].points
+        return cls(*(product.double() for product in (spectrum.U @ x.T, spectrum.V @ y.T, x @ x.T, y @ y.T)))
+
+
+def worth_coding(spectrum: Spectrum, step: float) -> Tensor:
+    """Indices of the components that an ideal Gaussian code of this slope would keep; the others are lost to any."""
+    s = spectrum.s / step
+    cost, bits = torch.ones_like(s), torch.zeros_like(s)
+    for d in (spectrum.U.shape[1], spectrum.V.shape[1]):
+        error = (_DISTORTION * d / s.square()).clamp(max=1.0)
+        cost, bits = cost * (1.0 - error), bits - 0.5 * d * error.log2()
+    return torch.nonzero(s.square() * (1.0 - cost) + SLOPE * bits < s.square()).flatten()
+
+
+def first_gains(spectrum: Spectrum, index: Tensor, step: float) -> Tensor:
+    """round(24·log₂(s/Δ)) ``[L]``."""
+    return torch.round(GAINS * torch.log2(spectrum.s[index] / step)).long()
+
+
+def first_targets(spectrum: Spectrum, index: Tensor, gains: Tensor, step: float) -> tuple[Tensor, Tensor]:
+    """What x and y shall be before anything is coded: √(s·ŝ)·u and √(s·ŝ)·v in Δ, so that x·yᵀ/G is the component."""
+    size = (spectrum.s[index] / step * torch.exp2(gains / GAINS)).sqrt().float().unsqueeze(1)
+    return size * spectrum.U[index], size * spectrum.V[index]
+
+
+def closed_targets(spectrum: Spectrum, kept: Kept, grams: Grams, side: int, step: float) -> tuple[Tensor, Tensor]:
+    """What one side shall be (0: x, 1: y) given the points of the other, by least squares ``[L, d]``, and the weights ``[L]``.
+
+    Noise of one side that lies in the span of the other is compensated here: x = G·(YYᵀ)⁻¹·Y·ΔWᵀ/Δ.
+    """
+    cross, gram, own = (grams.Vy, grams.yy, spectrum.U) if side == 0 else (grams.Ux, grams.xx, spectrum.V)
+    ridge = _RIDGE * gram.diagonal().mean() * torch.eye(len(gram), dtype=gram.dtype)
+    mix = torch.linalg.solve(gram + ridge, cross.T * (spectrum.s / step))
+    return (kept.G.unsqueeze(1) * mix).float() @ own, (gram.diagonal() / kept.G.square()).float()
+
+
+def best_gains(spectrum: Spectrum, kept: Kept, grams: Grams, step: float) -> Tensor:
+    """The gain indices ``[L]`` of the least squares weights of the kept pairs; where that is no positive one, as before."""
+    system = grams.xx * grams.yy
+    ridge = _RIDGE * system.diagonal().mean() * torch.eye(len(system), dtype=system.dtype)
+    weights = torch.linalg.solve(system + ridge, _overlap(spectrum, grams, step))
+    found = torch.round(-GAINS * torch.log2(weights.clamp(min=1e-300))).long()
+    return torch.where(weights * kept.G > 0.25, found, kept.gains)
+
+
+def paying(spectrum: Spectrum, kept: Kept, grams: Grams, step: float) -> Tensor:
+    """Which kept components lower error + λ·bits ``[L]``."""
+    bits = (kept.sides[0].bits + kept.sides[1].bits).double()
+    size = grams.xx.diagonal() * grams.yy.diagonal() / kept.G.square()
+    own = _overlap(spectrum, grams, step) / kept.G
+    return size + SLOPE * bits < 2.0 * own
+
+
+def squared_error(spectrum: Spectrum, kept: Kept, grams: Grams, step: float) -> float:
+    """‖ΔW − ΔŴ‖²_F."""
+    weights = 1.0 / kept.G
+    size = weights @ (grams.xx * grams.yy) @ weights
+    return spectrum.energy + step**2 * float(size - 2.0 * weights @ _overlap(spectrum, grams, step))
+
+
+def _overlap(spectrum: Spectrum, grams: Grams, step: float) -> Tensor:
+    """x_kᵀ·ΔW·y_k / Δ ``[L]``."""
+    return ((spectrum.s / step).unsqueeze(1) * grams.Ux * grams.Vy).sum(dim=0)
