@@ -23,14 +23,24 @@ class Upkeep(Opened):
         basis: str | None = None,
         drop_exact: bool = False,
         dry_run: bool = False,
+        progress: results.Progress | None = None,
     ) -> results.Compaction:
-        """Drop the exact bytes of versions whose stored form decodes within its stated error.
+        """Keep versions at another level: ``exact`` is losslessly coded, ``original`` as registered; both give the same bytes.
 
-        The form is the member with the smallest error, or that of ``basis``. Raises UsageError without ``drop_exact``.
+        ``bounded`` drops the exact bytes of versions whose stored form decodes within its stated error: the form with the
+        smallest error, or that of ``basis``. It raises UsageError without ``drop_exact``.
         """
         from adapterbank.ways import compact as ways
 
-        return ways.compact(self.rooms, self._found(refs), level=level, basis=basis, drop_exact=drop_exact, dry_run=dry_run)
+        return ways.compact(
+            self.rooms,
+            self._found(refs),
+            level=level,
+            basis=basis,
+            drop_exact=drop_exact,
+            dry_run=dry_run,
+            progress=progress,
+        )
 
     def gc(self, *, dry_run: bool = False, grace: float = 3600.0) -> results.Garbage:
         """Delete objects that nothing refers to and files that killed processes left."""

@@ -11,7 +11,9 @@ Every function takes an open transaction ``tx`` first; values are in ``rows``. I
     versions    add(tx, NewVersion) -> Version · get(tx, ref) -> Version · find_by_files(tx, files, name=None) -> Version | None
                 find_by_content(tx, content, name=None) -> Version | None · of_name(tx, name) -> list[Version]
     levels      set_level(tx, version, "bounded", member) -> Version · set_level(tx, version, "original") -> Version
+                set_level(tx, version, "exact", ExactForm) -> Version · exact_form(tx, version) -> ExactForm | None
                 bounded_member(tx, version) -> Member | None · merges_needing(tx, version) -> list[str]
+                may_refer(tx, version, reference) -> bool · differing(tx, version) -> list[str]
     removal     remove_versions(tx, versions) -> list[StoredObject] (released) · remove_basis(tx, basis) -> list[StoredObject]
                 remove_member(tx, member) -> list[StoredObject] · blockers(tx, node_id) -> list[Edge]
     aliases     set_alias(tx, name, alias, number, *, expect="any") -> AliasEvent · remove(tx, name, alias) -> AliasEvent

@@ -12,6 +12,7 @@ from adapterbank.catalog.rows import Edge
 from adapterbank.catalog.tables import aliases, bases, edges, members, names, objects, versions
 
 WEIGHTS, CONFIG, BASIS, FORM = "weights", "config", "basis", "form"
+EXACT, DIFFERENCE = "exact", "difference"  # to the coded object, and to the version whose bytes decoding it needs
 BOUNDED, MEMBER, REFERENCE, CONSTITUENT, ALIAS = "bounded", "member", "reference", "constituent", "alias"
 _CHUNK = 500
 

@@ -80,6 +80,8 @@ def _hint(blocking: list[Edge]) -> str:
         return "adapterbank alias remove NAME@ALIAS, or set it to another version"
     if edges.CONSTITUENT in kinds:
         return "remove the merges first, or together with it"
+    if edges.DIFFERENCE in kinds:
+        return "their bytes are coded as differences to it: adapterbank compact REF… --level original first, or remove them too"
     if edges.REFERENCE in kinds:
         return "these forms were coded against it: adapterbank basis rebuild BASIS with the versions that stay, or remove both"
     return "the versions at level bounded have no other bytes: remove them first, or register their original files again"

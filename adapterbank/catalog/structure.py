@@ -22,6 +22,7 @@ def problems(tx: Connection) -> Iterator[Problem]:
         yield from _numbers(tx)
         yield from _objects(tx)
         yield from _forms(tx)
+        yield from _coded(tx)
     except DBAPIError as reason:
         yield Problem("unreadable_row", f"a row cannot be read: {reason.orig}", "catalog.db")
     if tx.dialect.name == "sqlite":
@@ -88,6 +89,22 @@ def _forms(tx: Connection) -> Iterator[Problem]:
     wrong = or_(t.members.c.id.is_(None), t.members.c.version_id != t.versions.c.id)
     for node in tx.scalars(held.where(t.versions.c.level == "bounded", wrong)):
         yield Problem("edge", "no stored form stands for this bounded version", f"row of versions (id {node})")
+
+
+def _coded(tx: Connection) -> Iterator[Problem]:
+    """Each exact version has a coded object; what it is a difference to keeps its exact bytes and is no difference itself."""
+    edge = and_(t.edges.c.dependent == t.versions.c.id, t.edges.c.kind == "exact")
+    held = select(t.versions.c.id).outerjoin(t.edges, edge).outerjoin(t.objects, t.objects.c.id == t.edges.c.needed)
+    for node in tx.scalars(held.where(t.versions.c.level == "exact", t.objects.c.id.is_(None))):
+        yield Problem("edge", "the edge 'exact' to its coded object is missing", f"row of versions (id {node})")
+    other, further = t.versions.alias(), t.edges.alias()
+    chained = and_(further.c.dependent == other.c.id, further.c.kind == "difference")
+    joined = select(t.edges.c.dependent).outerjoin(other, other.c.id == t.edges.c.needed).outerjoin(further, chained)
+    wrong = or_(other.c.id.is_(None), other.c.level == "bounded", further.c.needed.is_not(None))
+    for node in tx.scalars(joined.where(t.edges.c.kind == "difference", wrong)):
+        yield Problem(
+            "edge", "the edge 'difference' leads to a version without bytes of its own", f"row of versions (id {node})"
+        )
 
 
 def _references(tx: Connection) -> Iterator[Problem]:

@@ -41,6 +41,11 @@ _OPTIONS = (
     Column("mean error", "error_mean", error, right=True),
     Column("worst error", "error_worst", error, right=True),
 )
+_CODED = (
+    Column("version", "version", style="cyan", whole=True),
+    Column("size", "bytes", size, right=True),
+    Column("differences to", "reference", style="cyan"),
+)
 _MODULES = (Column("module", "module"), Column("error", "error", error, right=True))
 
 
@@ -91,9 +96,16 @@ def written(document: Row) -> RenderableType:
 
 
 def compaction(document: Row) -> RenderableType:
-    """Exact bytes dropped, or to be dropped, and what stands for them."""
-    verb = "would drop" if document["dry_run"] else "dropped"
-    parts: list[RenderableType] = [grid(FORMS, document["forms"].values(), "no forms")]
-    parts += [line(f"revert of {ref} becomes bounded", "yellow") for ref in document["merges_bounded"]]
-    said = f"{verb} the exact bytes of {len(document['refs'])} version(s), {size(document['bytes_freed'])}"
-    return Group(*parts, line(said, "bold"))
+    """What stands for each version now, or would."""
+    would, count = document["dry_run"], len(document["refs"])
+    if document["level"] == "bounded":
+        parts: list[RenderableType] = [grid(FORMS, document["forms"].values(), "no forms")]
+        parts += [line(f"revert of {ref} becomes bounded", "yellow") for ref in document["merges_bounded"]]
+        verb = "would drop" if would else "dropped"
+        return Group(*parts, line(f"{verb} the exact bytes of {count} version(s), {size(document['bytes_freed'])}", "bold"))
+    rows = [{"version": ref, **form} for ref, form in document["coded"].items()]
+    parts = [grid(_CODED, rows, "no coded objects")] if rows else []
+    parts += [line(f"{ref} stays as it is: coded it would be no smaller", "yellow") for ref in document["kept"]]
+    done = "would be" if would else "are"
+    moved = f"{size(abs(document['bytes_freed']))} {'less' if document['bytes_freed'] >= 0 else 'more'}"
+    return Group(*parts, line(f"{count} version(s) {done} at level {document['level']}, {moved}", "bold"))

@@ -1,4 +1,4 @@
-"""compact: give up exact bytes for a form with a stated error, after that form was decoded and its error checked."""
+"""compact: the same bytes losslessly coded, or a form with a stated error in their place; decoded and checked before."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from adapterbank.errors import IntegrityError, UsageError
 from adapterbank.lora.delta import delta_error
 from adapterbank.peft_format.reader import read
 from adapterbank.ways.form import form_of
+from adapterbank.ways.recode import to_exact, to_original
 from adapterbank.ways.reconstruct import reconstruct_member
-from adapterbank.ways.results import Compaction
+from adapterbank.ways.results import Compaction, Progress
 from adapterbank.ways.rooms import Rooms, delete_released, weights_of
 
-LEVELS = ("bounded",)
+LEVELS = ("original", "exact", "bounded")
 TOLERANCE = 1e-6  # between the stored error and the one measured again, relative to ΔW
 
 
@@ -29,27 +30,44 @@ def compact(
     basis: str | None = None,
     drop_exact: bool = False,
     dry_run: bool = False,
+    progress: Progress | None = None,
 ) -> Compaction:
-    """Drop the exact bytes of ``chosen`` in one transaction; the form is the best member, or that in ``basis``.
+    """Keep ``chosen`` at another level: ``exact`` and ``original`` give the same bytes, ``bounded`` drops them for good.
 
-    Inside the transaction every form is decoded from its stored objects and its error measured against the original bytes.
-    Raises UsageError, NotFoundError (no form to stand for a version), IntegrityError (a form is not what its row says).
+    Raises UsageError (also without ``drop_exact`` for ``bounded``), and what ``to_exact``, ``to_original`` and ``to_bounded``
+    raise.
     """
     if level not in LEVELS:
         raise UsageError(f"level {level!r}: expected one of {', '.join(LEVELS)}")
-    if not drop_exact and not dry_run:
-        raise UsageError("compact drops exact bytes for good: say so with --drop-exact (drop_exact=True), or try --dry-run")
+    if level == "bounded":
+        if not drop_exact and not dry_run:
+            raise UsageError("compact drops exact bytes for good: say so with --drop-exact (drop_exact=True), or try --dry-run")
+        return to_bounded(rooms, chosen, basis=basis, dry_run=dry_run)
+    if basis is not None or drop_exact:
+        raise UsageError(f"level {level} keeps the exact bytes: a basis and --drop-exact belong to --level bounded")
+    recode = to_exact if level == "exact" else to_original
+    return recode(rooms, chosen, dry_run=dry_run, progress=progress)
+
+
+def to_bounded(rooms: Rooms, chosen: Sequence[Version], *, basis: str | None, dry_run: bool) -> Compaction:
+    """Drop the exact bytes of ``chosen`` in one transaction; what stays is the best form, or that in ``basis``.
+
+    Inside the transaction every form is decoded from its stored objects and its error measured against the original bytes.
+    Raises NotFoundError (no form to stand for a version), IntegrityError (a form is not what its row says), InUseError (others
+    are coded as differences to these bytes).
+    """
     forms: dict[str, Member] = {}
     merges: set[str] = set()
     freed = 0
     with rooms.catalog.writing(dry_run=dry_run) as tx:
         for ref in dict.fromkeys(each.ref for each in chosen):
             version = versions.get(tx, ref)  # another process may have been faster
-            if version.level == level:
+            if version.level == "bounded":
                 continue
             member = form_of(tx, version, basis)
             _check(rooms, version, member)
-            freed += rooms.vault.size(version.weights)
+            coded = levels.exact_form(tx, version)
+            freed += rooms.vault.size(version.weights) if coded is None else coded.bytes
             merges |= set(levels.merges_needing(tx, version))
             levels.set_level(tx, version, "bounded", member)
             forms[version.ref] = member

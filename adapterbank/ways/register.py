@@ -111,9 +111,9 @@ def store(
         else:
             staged.seal()
         with rooms.catalog.writing() as tx:
-            done = _record(tx, entry, inspection, digests, sizes, lineage)
+            done = _record(rooms, tx, entry, inspection, digests, sizes, lineage)
             rooms.vault.put_bytes(config)
-            if not known:
+            if not known and done.version.level == "original":
                 rooms.vault.keep(staged, weights)
             return done
 
@@ -148,6 +148,7 @@ def _settle(vault: Vault, staged: Staged) -> str:
 
 
 def _record(
+    rooms: Rooms,
     tx: Connection,
     entry: Entry,
     inspection: Inspection,
@@ -166,12 +167,25 @@ def _record(
             )  # fmt: skip
         return Registered(_alias(tx, version, entry), "registered")
     _same_base_model(tx, known, entry)
-    status = "unchanged" if known.level == "original" else "restored"
+    status = "unchanged" if known.level == "original" or _is_coded_well(rooms, tx, known) else "restored"
     if status == "restored":
         known = levels.set_level(tx, known, "original")
     if entry.tags or entry.metrics or entry.note is not None:
         known = labels.label(tx, known, tags=entry.tags, metrics=entry.metrics, note=entry.note)
     return Registered(_alias(tx, known, entry), status)
+
+
+def _is_coded_well(rooms: Rooms, tx: Connection, version: Version) -> bool:
+    """Whether ``version`` is at level exact and its coded object, with the bytes it refers to, is intact: then the plain bytes
+    are not needed, else they repair it."""
+    needed: Version | None = version
+    while needed is not None:
+        form = levels.exact_form(tx, needed)
+        digest = needed.weights if form is None else form.object
+        if needed.level == "bounded" or rooms.vault.check(digest) is not None:
+            return False
+        needed = versions.get(tx, form.reference) if form is not None and form.reference is not None else None
+    return True
 
 
 def _new_version(

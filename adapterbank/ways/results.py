@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from adapterbank.catalog.levels import ExactForm
 from adapterbank.catalog.rows import AliasEvent, Basis, Member, Version
 from adapterbank.errors import Problem
 
@@ -154,13 +155,18 @@ class Reverted:
 
 @dataclass(frozen=True, slots=True)
 class Compaction:
-    """Versions whose exact bytes were (or would be) dropped, and the form that stands for each now."""
+    """Versions that are (or would be) at ``level`` now, and what stands for each: at ``bounded`` the form in ``forms``, at
+    ``exact`` the coded object in ``coded``. ``kept`` stay as they are: coded they would be no smaller. ``bytes_freed`` is
+    negative where bytes came back."""
 
     refs: tuple[str, ...]
     bytes_freed: int
     forms: Mapping[str, Member]
     merges_bounded: tuple[str, ...]
     dry_run: bool
+    level: str = "bounded"
+    coded: Mapping[str, ExactForm] = field(default_factory=dict)
+    kept: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

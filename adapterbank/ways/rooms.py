@@ -6,13 +6,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryFile, gettempdir
 
-from adapterbank.catalog import objects
+from adapterbank.catalog import levels, objects, versions
+from adapterbank.catalog.levels import ExactForm
 from adapterbank.catalog.rows import Version
 from adapterbank.catalog.session import Catalog
-from adapterbank.errors import BoundedOnlyError, BusyError
+from adapterbank.disk_errors import storage_errors
+from adapterbank.errors import BoundedOnlyError, BusyError, IntegrityError, NotFoundError
 from adapterbank.vault.mapped import Mapped
 from adapterbank.vault.objects import Vault
+
+_VERIFY = "adapterbank verify"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,15 +33,67 @@ class Rooms:
 def weights_of(rooms: Rooms, version: Version) -> Iterator[tuple[bytes, Mapped]]:
     """The registered bytes of a version: its configuration, and its weights mapped after their digest was checked.
 
-    Raises BoundedOnlyError if ``compact`` dropped them, IntegrityError if they are not what was registered.
+    At level exact they are decoded into an unnamed temporary file. Raises BoundedOnlyError if ``compact`` dropped them,
+    IntegrityError if they are not what was registered.
     """
+    with _weights(rooms, version) as mapped:
+        yield rooms.vault.read(version.config), mapped
+
+
+def _weights(rooms: Rooms, version: Version) -> Mapped:
+    """The weights as a mapping, at whatever level they are by now: ``version`` may be older than the last ``compact``."""
+    while True:
+        try:
+            return _at_level(rooms, version)
+        except NotFoundError:
+            with rooms.catalog.reading() as tx:
+                now = versions.get(tx, version.ref)
+            if now.level == version.level:
+                raise
+            version = now
+
+
+def _at_level(rooms: Rooms, version: Version) -> Mapped:
     if version.level == "bounded":
         raise BoundedOnlyError(
             f"{version.ref} is kept only in a bounded form: its exact bytes were dropped by compact",
             hint=f"adapterbank reconstruct {version.ref} DIR, or adapterbank export --bounded {version.ref} DIR",
         )
-    with rooms.vault.open(version.weights) as mapped:
-        yield rooms.vault.read(version.config), mapped
+    if version.level == "original":
+        return rooms.vault.open(version.weights)
+    with rooms.catalog.reading() as tx:
+        form = levels.exact_form(tx, version)
+    if form is None:
+        raise NotFoundError(f"no coded object stands for {version.ref} at level exact", hint=_VERIFY)
+    with storage_errors("decode a version in", Path(gettempdir())), TemporaryFile() as file:
+        for part in rebuilt(rooms, version, form):
+            file.write(part)
+        file.flush()
+        return Mapped(file.fileno())
+
+
+def rebuilt(rooms: Rooms, version: Version, form: ExactForm) -> Iterator[bytes]:
+    """The weights of an exact version in parts; right only once the last one came without an error.
+
+    Raises IntegrityError if the coded object, or the bytes it refers to, are damaged or another file's.
+    """
+    with rooms.vault.open(form.object) as coded:
+        yield from decoded(rooms, version, form, coded)
+
+
+def decoded(rooms: Rooms, version: Version, form: ExactForm, coded: Mapped) -> Iterator[bytes]:
+    """The same from the bytes of a coded object that are at hand."""
+    from adapterbank.codecs import exact
+
+    if form.reference is None:
+        yield from exact.rebuilt(coded.buffer, expected=version.weights)
+        return
+    with rooms.catalog.reading() as tx:
+        reference = versions.get(tx, form.reference)
+        if not levels.is_self_contained(tx, reference):
+            raise IntegrityError(f"{version.ref} refers to {reference.ref}, which has no bytes of its own", hint=_VERIFY)
+    with _weights(rooms, reference) as other:
+        yield from exact.rebuilt(coded.buffer, {reference.weights: other.buffer}, expected=version.weights)
 
 
 def delete_released(rooms: Rooms) -> tuple[int, int]:

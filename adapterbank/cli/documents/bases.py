@@ -90,11 +90,25 @@ class WrittenDocument(TypedDict):
     bytes: int
 
 
+class ExactFormDocument(TypedDict):
+    """A losslessly coded object; ``reference``: the version whose bytes it is coded as differences to."""
+
+    object: str
+    bytes: int
+    reference: str | None
+
+
 class CompactionDocument(TypedDict):
-    """Exact bytes dropped: the form that stands for each version, and the merges whose revert is now bounded."""
+    """Versions at another ``level``: the form that stands for each (``bounded``), or the coded object (``exact``).
+
+    ``kept``: coded they would be no smaller; ``merges_bounded``: merges whose revert is now bounded.
+    """
 
     refs: list[str]
+    level: str
     bytes_freed: int
     forms: dict[str, MemberDocument]
+    coded: dict[str, ExactFormDocument]
+    kept: list[str]
     merges_bounded: list[str]
     dry_run: bool
