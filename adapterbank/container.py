@@ -91,6 +91,16 @@ def tensors(buffer: Any, layout: Plan) -> dict[str, Tensor]:
 
 def read(buffer: Any) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Metadata and tensors (views) of one of our objects; IntegrityError if it is none. The caller checked its digest."""
+    metadata, layout = _parsed(buffer)
+    return metadata, tensors(buffer, layout)
+
+
+def read_metadata(buffer: Any) -> dict[str, Any]:
+    """The metadata alone, without torch; IntegrityError as for ``read``."""
+    return _parsed(buffer)[0]
+
+
+def _parsed(buffer: Any) -> tuple[dict[str, Any], Plan]:
     try:
         length = int.from_bytes(bytes(buffer[:8]), "little")
         entries = json.loads(bytes(buffer[8 : 8 + length]))
@@ -101,7 +111,7 @@ def read(buffer: Any) -> tuple[dict[str, Any], dict[str, Tensor]]:
     layout = plan(specs, metadata)
     if layout.size != len(buffer) or layout.header != bytes(buffer[: len(layout.header)]):
         raise IntegrityError(f"object of {len(buffer)} bytes is not laid out as its header says ({layout.size} bytes expected)")
-    return metadata, tensors(buffer, layout)
+    return metadata, layout
 
 
 def write(named: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> bytes:

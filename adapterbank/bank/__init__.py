@@ -12,6 +12,7 @@ from typing import Self
 
 from adapterbank.bank.adapters import Adapters
 from adapterbank.bank.bases import Bases
+from adapterbank.bank.forms import Forms
 from adapterbank.bank.merges import Merges
 from adapterbank.bank.opened import default_place
 from adapterbank.bank.upkeep import Upkeep
@@ -24,7 +25,7 @@ from adapterbank.ways.rooms import Rooms
 __all__ = ["Bank"]
 
 
-class Bank(Adapters, Bases, Merges, Upkeep):
+class Bank(Adapters, Bases, Forms, Merges, Upkeep):
     """An open bank. Use :meth:`open`; close it, or use it in a ``with`` statement. Safe to share between threads."""
 
     @classmethod

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Literal
 
 from adapterbank.bank.opened import Opened
-from adapterbank.catalog import aliases, base_models, edges, labels, members, search, versions
-from adapterbank.catalog.rows import Alias, AliasEvent, BaseModel, Edge, Member, Version
+from adapterbank.catalog import aliases, base_models, edges, labels, search, versions
+from adapterbank.catalog.rows import Alias, AliasEvent, BaseModel, Edge, Version
 from adapterbank.errors import UsageError
 from adapterbank.ways import export, register, results
 
@@ -119,11 +119,6 @@ class Adapters(Opened):
         """What needs this version: merges that can be reverted to it, aliases that point to it."""
         with self.rooms.catalog.reading() as tx:
             return edges.dependents(tx, versions.get(tx, ref).id)
-
-    def forms(self, ref: str) -> list[Member]:
-        """The version's coefficients in bases, smallest error first."""
-        with self.rooms.catalog.reading() as tx:
-            return members.of_version(tx, versions.get(tx, ref))
 
     def base_models(self) -> list[BaseModel]:
         """All base models with their aliases."""

@@ -1,29 +1,22 @@
-"""Bases: fit, measure, extend, rebuild; and any member back."""
+"""Bases: build, measure, extend, rebuild."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 from adapterbank.bank.opened import Opened
 from adapterbank.catalog import bases, members
 from adapterbank.catalog.rows import Basis, Member
 from adapterbank.ways import remove, results
 
-if TYPE_CHECKING:
-    import torch
-
-    from adapterbank.lora.adapter import Adapter
-
 
 class Bases(Opened):
-    """Reversible Model Merging bases (arXiv 2510.14163) over versions of the bank."""
+    """Bases over versions of the bank: collections of coded adapters, or Reversible Model Merging (arXiv 2510.14163)."""
 
     def basis_options(
         self, refs: Sequence[str], *, gauge: str = "given", dtype: str = "float32", progress: results.Progress | None = None
     ) -> list[results.Option]:
-        """Bytes and errors of a basis over ``refs`` for every number of components."""
+        """Bytes and errors of an RMM basis over ``refs`` for every number of components."""
         from adapterbank.ways import basis as ways
 
         return ways.options(self.rooms, self._found(refs), gauge=gauge, dtype=dtype, progress=progress)
@@ -35,24 +28,32 @@ class Bases(Opened):
         *,
         components: int | None = None,
         energy: float | None = None,
+        bits: float | None = None,
         max_error: float | None = None,
         budget: float | None = None,
-        gauge: str = "given",
-        dtype: str = "float32",
+        codec: str | None = None,
+        gauge: str | None = None,
+        dtype: str | None = None,
+        effort: int | None = None,
         force: bool | None = None,
         progress: results.Progress | None = None,
     ) -> Basis:
-        """Fit an RMM basis over ``refs`` as the next version of ``name`` and measure every member.
+        """Build a basis over ``refs`` as the next version of ``name`` and measure every member.
 
-        Exactly one of ``components`` (p), ``energy`` (share of the variance), ``max_error`` (relative ΔW, worst member) and
-        ``budget`` (share of the originals' bytes, basis counted) decides its size. A basis larger than its originals is
-        built with a warning; ``force=False`` refuses it, ``force=True`` is silent. Raises UsageError, IncompatibleError,
-        ErrorBoundError.
+        Exactly one of ``components`` (p), ``energy`` (share of the variance), ``bits`` (per LoRA parameter, each member),
+        ``max_error`` (relative ΔW, worst member) and ``budget`` (share of the originals' bytes, everything counted) decides
+        its size. ``codec`` is ``rd``, each adapter coded with ``effort`` 0 to 3 and against others where that saves bytes; or
+        ``rmm``, the published method with ``gauge`` and store ``dtype``, which components, energy, gauge or dtype mean too. A
+        basis larger than its originals is built with a warning; ``force=False`` refuses it, ``force=True`` is silent. Raises
+        UsageError, IncompatibleError, ErrorBoundError.
         """
         from adapterbank.ways import basis as ways
+        from adapterbank.ways.sizes import Size, way_of
 
-        size = ways.Size(components, energy, max_error, budget)
-        return ways.build(self.rooms, name, self._found(refs), size, gauge=gauge, dtype=dtype, force=force, progress=progress)
+        size = Size(components, energy, bits, max_error, budget)
+        settings = {"components": components, "energy": energy, "bits": bits, "gauge": gauge, "dtype": dtype, "effort": effort}
+        way = way_of(codec, settings)
+        return ways.build(self.rooms, name, self._found(refs), size, way, force=force, progress=progress)
 
     def bases(self, name: str | None = None) -> list[Basis]:
         """All bases, or the versions of one name."""
@@ -69,11 +70,12 @@ class Bases(Opened):
         with self.rooms.catalog.reading() as tx:
             return members.of_basis(tx, bases.get(tx, ref))
 
-    def add_to_basis(self, basis: str, ref: str, *, force: bool = False) -> Member:
-        """Project a version on a frozen basis; ErrorBoundError above the basis's worst error unless ``force``."""
+    def add_to_basis(self, basis: str, ref: str, *, force: bool = False, progress: results.Progress | None = None) -> Member:
+        """Project a version on a frozen basis, or code it as the others are; ErrorBoundError above the basis's bound unless
+        ``force``."""
         from adapterbank.ways import basis as ways
 
-        return ways.add(self.rooms, self.basis(basis), self._found([ref])[0], force=force)
+        return ways.add(self.rooms, self.basis(basis), self._found([ref])[0], force=force, progress=progress)
 
     def rebuild_basis(
         self,
@@ -85,10 +87,11 @@ class Bases(Opened):
         force: bool | None = None,
         progress: results.Progress | None = None,
     ) -> results.Rebuilt:
-        """Fit ``name`` anew over its members (or ``refs``) as its next version, in one transaction.
+        """Make ``name`` anew over its members (or ``refs``) as its next version, in one transaction.
 
-        The old version goes unless something needs it. Members kept only in a bounded form are refused unless
-        ``accept_generation_loss``; their error is then a bound, not a measurement. ``force`` as in :meth:`build_basis`.
+        Gauge, dtype, target and effort stay as they are. The old version goes unless something needs it. Members kept only in
+        a bounded form are refused unless ``accept_generation_loss``; their error is then a bound, not a measurement. ``force``
+        as in :meth:`build_basis`.
         """
         from adapterbank.ways import rebuild as ways
 
@@ -106,21 +109,3 @@ class Bases(Opened):
     def remove_basis(self, basis: str, *, dry_run: bool = False) -> results.Removal:
         """Remove a basis and its members; InUseError lists what needs it."""
         return remove.remove_basis(self.rooms, self.basis(basis), dry_run=dry_run)
-
-    def reconstruct(
-        self, ref: str, *, basis: str | None = None, device: str = "cpu", dtype: torch.dtype | None = None
-    ) -> Adapter:
-        """The adapter from mean, components and coefficients alone; without ``basis`` the form with the smallest error."""
-        from adapterbank.ways import reconstruct as ways
-
-        return ways.reconstruct(self.rooms, self._found([ref])[0], basis=basis, device=device, dtype=dtype).adapter
-
-    def write_reconstruction(
-        self, ref: str, directory: str | Path, *, basis: str | None = None, device: str = "cpu", dtype: str = "float32"
-    ) -> results.Written:
-        """The same, written as a PEFT directory; names the basis and the error, which counts the rounding to ``dtype``."""
-        from adapterbank.ways import reconstruct as ways
-
-        return ways.write_reconstruction(
-            self.rooms, self._found([ref])[0], Path(directory), basis=basis, device=device, dtype=dtype
-        )

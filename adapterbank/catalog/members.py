@@ -46,11 +46,7 @@ def add(tx: Connection, basis: Basis | None, version: Version, new: NewMember) -
     Raises ConflictError if it has that form already, UsageError for errors of modules that the version does not have and for
     a reference that is no self-contained form beside it.
     """
-    held = (alone(tx, version, new.codec) if basis is None else _select(tx, basis, version)) is not None
-    if held:
-        where = f"a member of {basis.ref}" if basis is not None else f"coded as {new.codec} on its own"
-        hint = f"adapterbank basis show {basis.ref}" if basis is not None else f"adapterbank show {version.ref}"
-        raise ConflictError(f"{version.ref} is {where} already", hint=hint)
+    refuse_second(tx, basis, version, new.codec)
     reference = None if new.reference is None else _self_contained(tx, basis, new.reference)
     node = objects.new_node(tx, "member")
     values = {
@@ -68,6 +64,15 @@ def add(tx: Connection, basis: Basis | None, version: Version, new: NewMember) -
         edges.add(tx, node, reference, edges.REFERENCE)
     edges.add(tx, node, objects.register(tx, new.object, new.bytes), edges.FORM)
     return select_members(tx, t.members.c.id == node)[0]
+
+
+def refuse_second(tx: Connection, basis: Basis | None, version: Version, codec: str) -> None:
+    """Raise ConflictError if ``version`` is a member of ``basis`` already, or with None was coded on its own by ``codec``."""
+    if (alone(tx, version, codec) if basis is None else _select(tx, basis, version)) is None:
+        return
+    where = f"coded as {codec} on its own" if basis is None else f"a member of {basis.ref}"
+    hint = f"adapterbank show {version.ref}" if basis is None else f"adapterbank basis show {basis.ref}"
+    raise ConflictError(f"{version.ref} is {where} already", hint=hint)
 
 
 def get(tx: Connection, basis: Basis, version: Version) -> Member:
@@ -119,7 +124,7 @@ def _self_contained(tx: Connection, basis: Basis | None, digest: str) -> int:
     if node is None:
         place = "among the forms that stand alone" if basis is None else f"in {basis.ref}"
         raise UsageError(f"no self-contained form {place} has the object sha256:{digest}, so none can be coded against it")
-    return node
+    return int(node)
 
 
 def module_names(version: Version) -> tuple[str, ...]:

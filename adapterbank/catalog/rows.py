@@ -122,14 +122,14 @@ class AliasEvent:
 
 @dataclass(frozen=True, slots=True)
 class NewBasis:
-    """A basis to be added: everything that its object does not say by itself."""
+    """A basis to be added: everything that its object does not say by itself. ``components`` are of the codec ``rmm`` only."""
 
     name: str
     base_model: str
     layout: Layout
     codec: str
     gauge: str
-    components: int
+    components: int | None
     dtype: str
     object: str
     bytes: int
@@ -140,7 +140,11 @@ class NewBasis:
 
 @dataclass(frozen=True, slots=True)
 class Basis:
-    """One immutable version of a basis. ``error_kind`` is ``measured``, or ``bound`` when built from bounded members."""
+    """One immutable version of a basis. ``error_kind`` is ``measured``, or ``bound`` when built from bounded members.
+
+    ``codec`` is ``rmm``, whose members share mean and ``components``; or ``rd``, a collection of coded adapters, some of them
+    against others, without components.
+    """
 
     id: int
     name: str
@@ -149,7 +153,7 @@ class Basis:
     layout: Layout = field(repr=False)
     codec: str
     gauge: str
-    components: int
+    components: int | None
     dtype: str
     object: str
     bytes: int
@@ -199,6 +203,11 @@ class Member:
     error_kind: str
     absent: tuple[str, ...]
     module_errors: Mapping[str, float] = field(repr=False)
+
+    @property
+    def place(self) -> str:
+        """Where this form is, in words: the basis, or the codec that coded it on its own."""
+        return self.basis or f"{self.codec} alone"
 
 
 @dataclass(frozen=True, slots=True)

@@ -238,7 +238,7 @@ bases = Table(
     Column("layout", ForeignKey("layouts.digest", ondelete="RESTRICT"), nullable=False, index=True),
     Column("codec", _WORD, nullable=False),
     Column("gauge", _WORD, nullable=False),
-    Column("components", Integer, nullable=False),
+    Column("components", Integer),  # of the codec rmm
     Column("dtype", _WORD, nullable=False),
     _digest("object"),
     Column("bytes", BigInteger, nullable=False),

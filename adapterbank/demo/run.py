@@ -132,7 +132,7 @@ def _basis(basis: Basis, passages: Sequence[Passage]) -> BasisFigures:
     return {
         "ref": basis.ref,
         "gauge": basis.gauge,
-        "components": basis.components,
+        "components": basis.components or 0,
         "dtype": basis.dtype,
         "bytes": basis.bytes,
         "members_bytes": coefficients,

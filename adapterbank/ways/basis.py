@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from functools import partial
 
 from sqlalchemy import Connection
 
 from adapterbank.catalog import bases, members, versions
 from adapterbank.catalog.rows import Basis, Member, NewBasis, Version
-from adapterbank.errors import ConflictError, ErrorBoundError, UsageError
+from adapterbank.errors import ErrorBoundError
 from adapterbank.lora.adapter import Adapter
 from adapterbank.lora.delta import DeltaError
 from adapterbank.lora.gauge import check_gauge
@@ -20,32 +19,16 @@ from adapterbank.refs import check_name
 from adapterbank.rmm import choose
 from adapterbank.rmm.objects import common_layout
 from adapterbank.rmm.survey import stored_bytes, survey
+from adapterbank.ways import collection
 from adapterbank.ways.fit import Fitted, Source, fitted, projected
-from adapterbank.ways.joinable import each_once, plain_lora, same_base_model
+from adapterbank.ways.joinable import each_once, not_bounded, plain_lora, same_base_model
 from adapterbank.ways.load import load
 from adapterbank.ways.reconstruct import open_basis
 from adapterbank.ways.results import Option, Progress
 from adapterbank.ways.rooms import Rooms
+from adapterbank.ways.sizes import RD, RMM, OneByOne, Published, Size, refuse_larger
 
-CODEC = "rmm"
-
-
-@dataclass(frozen=True, slots=True)
-class Size:
-    """How large a basis shall be: exactly one of the number p of components, the explained share of the variance, the
-    largest relative ΔW error of a member, and the share of the originals' bytes (basis counted)."""
-
-    components: int | None = None
-    energy: float | None = None
-    max_error: float | None = None
-    budget: float | None = None
-
-    def __post_init__(self) -> None:
-        given = [name for name, value in asdict(self).items() if value is not None]
-        if len(given) != 1:
-            raise UsageError(f"give exactly one of components, energy, max_error, budget; got {', '.join(given) or 'none'}")
-        if self.components is not None and (type(self.components) is not int or self.components < 0):
-            raise UsageError(f"components: got {self.components!r}, expected 0, 1, 2 …")
+SMALLER = "a smaller size, a narrower --store-dtype, more members"
 
 
 def options(
@@ -63,30 +46,57 @@ def build(
     name: str,
     chosen: Sequence[Version],
     size: Size,
+    way: Published | OneByOne,
     *,
-    gauge: str,
-    dtype: str,
     force: bool | None = False,
     progress: Progress | None = None,
 ) -> Basis:
-    """Fit the next version of the basis ``name`` over ``chosen`` and store it with its members.
+    """Build the next version of the basis ``name`` over ``chosen`` and store it with its members.
 
     Raises IncompatibleError (base models, kinds, shapes, too few common modules), UsageError (larger than the originals
-    without ``force``), ErrorBoundError (no number of components is good enough).
+    without ``force``), ErrorBoundError (it cannot be good enough).
     """
+    if isinstance(way, OneByOne):
+        settings = collection.settings_for(size, chosen, way.effort)
+        making = collection.prepared(rooms, name, chosen, settings, force=force, progress=progress)
+    else:
+        making = prepared(rooms, name, chosen, size, way, force=force, progress=progress)
+    with making as record, rooms.catalog.writing() as tx:
+        return record(tx)
+
+
+@contextmanager
+def prepared(
+    rooms: Rooms,
+    name: str,
+    chosen: Sequence[Version],
+    size: Size,
+    way: Published,
+    *,
+    accept_generation_loss: bool = False,
+    force: bool | None = False,
+    progress: Progress | None = None,
+) -> Iterator[Callable[[Connection], Basis]]:
+    """Fit a basis over ``chosen`` and make its objects durable; the block gets what records the rows."""
     check_name(name, "basis name")
-    check_gauge(gauge)
-    with sources_of(rooms, chosen) as (sources, layout):
+    gauge, dtype = check_gauge(way.gauge), way.dtype
+    with sources_of(rooms, chosen, accept_generation_loss=accept_generation_loss) as (sources, layout):
         p = components(size, sources, layout, gauge, dtype, progress)
-        refuse_larger(sources, layout, p, gauge, dtype, force)
+        needed = stored_bytes(_adapters(sources), layout, p, gauge=gauge, dtype=dtype)
+        refuse_larger(needed, _original_bytes(sources), f"with p = {p}", force, SMALLER)
         with fitted(rooms, sources, layout, p, gauge=gauge, dtype=dtype, progress=progress) as fit, rooms.vault.holding():
             keep(rooms, fit)
-            with rooms.catalog.writing() as tx:
-                return record(tx, name, chosen[0].base_model, layout, p, gauge, dtype, fit)
+            model = chosen[0].base_model
+            yield partial(record, name=name, base_model=model, layout=layout, p=p, gauge=gauge, dtype=dtype, fit=fit)
 
 
-def add(rooms: Rooms, basis: Basis, version: Version, *, force: bool = False) -> Member:
-    """Project ``version`` on a frozen basis. Raises ErrorBoundError above the basis's worst error unless ``force``."""
+def add(rooms: Rooms, basis: Basis, version: Version, *, force: bool = False, progress: Progress | None = None) -> Member:
+    """Project ``version`` on a frozen basis, or code it as the members of a collection are.
+
+    Raises ErrorBoundError above the basis's worst error unless ``force``.
+    """
+    if basis.codec == RD:
+        return collection.add(rooms, basis, version, force=force, progress=progress)
     same_base_model([version], basis.base_model)
     with (
         sources_of(rooms, [version]) as (sources, _),
@@ -112,12 +122,8 @@ def sources_of(
     each_once(chosen, "a basis")
     same_base_model(chosen)
     plain_lora(chosen)
-    bounded = [version.ref for version in chosen if version.level == "bounded"]
-    if bounded and not accept_generation_loss:
-        raise ConflictError(
-            f"kept only in a bounded form: {', '.join(bounded)}; a basis over them would add its error to theirs",
-            hint="leave them out, or register their original files again; basis rebuild takes --accept-generation-loss",
-        )
+    if not accept_generation_loss:
+        not_bounded(chosen)
     with ExitStack() as stack:
         sources = []
         for version in chosen:
@@ -137,21 +143,8 @@ def components(size: Size, sources: Sequence[Source], layout: Layout, gauge: str
         return choose.by_energy(found, size.energy).p
     if size.max_error is not None:
         return choose.by_error(found, size.max_error).p
-    assert size.budget is not None
+    assert size.budget is not None  # bits are of the other codec
     return choose.by_budget(found, size.budget, original_bytes=_original_bytes(sources)).p
-
-
-def refuse_larger(sources: Sequence[Source], layout: Layout, p: int, gauge: str, dtype: str, force: bool | None) -> None:
-    """Raise UsageError if the basis would take more bytes than its originals; with ``force`` None only warn, if true accept."""
-    size = stored_bytes(_adapters(sources), layout, p, gauge=gauge, dtype=dtype)
-    original = _original_bytes(sources)
-    if size <= original or force:
-        return
-    message = f"with p = {p} the basis and its members take {size} bytes, more than the {original} of their originals"
-    if force is None:
-        warnings.warn(message, stacklevel=4)  # at the caller of the façade
-        return
-    raise UsageError(message, hint="a smaller size, a narrower --store-dtype, more members, or --force")
 
 
 def keep(rooms: Rooms, fit: Fitted) -> None:
@@ -164,7 +157,7 @@ def record(tx: Connection, name: str, base_model: str, layout: Layout, p: int, g
     """The rows of a basis and its members."""
     kinds = {row.error_kind for _, _, row in fit.members}
     new = NewBasis(
-        name=name, base_model=base_model, layout=layout, codec=CODEC, gauge=gauge, components=p, dtype=dtype,
+        name=name, base_model=base_model, layout=layout, codec=RMM, gauge=gauge, components=p, dtype=dtype,
         object=fit.basis.digest, bytes=fit.basis.size, error_mean=sum(fit.errors) / len(fit.errors),
         error_worst=max(fit.errors), error_kind="bound" if "bound" in kinds else "measured",
     )  # fmt: skip

@@ -134,13 +134,13 @@ def _member_plan(
 def _measured(source: Source, basis: Basis, digest: str, draft: _Draft) -> tuple[Object, NewMember]:
     """The member as it was written, and its row with the error measured from that."""
     member = Member.from_object(*container.read(draft.buffer), digest)
-    error = _in_all(stored_error(source.adapter, basis, member), source.inherited)
+    error = in_all(stored_error(source.adapter, basis, member), source.inherited)
     stored = draft.finish()
     kind = "measured" if source.inherited is None else "bound"
     return stored, NewMember(stored.digest, stored.size, error.total, member.absent, error.modules, kind)
 
 
-def _in_all(error: DeltaError, inherited: DeltaError | None) -> DeltaError:
+def in_all(error: DeltaError, inherited: DeltaError | None) -> DeltaError:
     """Against the original: ‖W − Ŵ₂‖ ≤ ‖W − Ŵ₁‖ + ‖Ŵ₁ − Ŵ₂‖, and the second is relative to ‖Ŵ₁‖ ≤ (1 + e₁)·‖W‖."""
     if inherited is None:
         return error

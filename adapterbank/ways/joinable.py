@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from adapterbank.catalog.rows import Version
-from adapterbank.errors import IncompatibleError, UsageError
+from adapterbank.errors import ConflictError, IncompatibleError, UsageError
 
 
 def each_once(chosen: Sequence[Version], what: str) -> None:
@@ -30,6 +30,16 @@ def same_base_model(chosen: Sequence[Version], base_model: str | None = None) ->
         raise IncompatibleError(
             f"different base models: {', '.join(told.values())}",
             hint="if these are one model, say so: adapterbank model join NAME OTHER_NAME",
+        )
+
+
+def not_bounded(chosen: Sequence[Version]) -> None:
+    """Raise ConflictError naming the versions whose exact bytes are gone: another form would add its error to theirs."""
+    bounded = [version.ref for version in chosen if version.level == "bounded"]
+    if bounded:
+        raise ConflictError(
+            f"kept only in a bounded form: {', '.join(bounded)}; another form would add its error to theirs",
+            hint="leave them out, or register their original files again; basis rebuild takes --accept-generation-loss",
         )
 
 

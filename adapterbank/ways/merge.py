@@ -82,7 +82,7 @@ def _run(rooms: Rooms, recipe: Recipe, chosen: Sequence[Version], progress: Prog
     with ExitStack() as stack:
         inputs = [stack.enter_context(load(rooms, version)) for version in chosen]
         forms = {
-            version.ref: {"basis": source.form.basis, "object": source.form.object, "error": source.form.error}
+            version.ref: {"basis": source.form.place, "object": source.form.object, "error": source.form.error}
             for version, source in zip(chosen, inputs, strict=True)
             if source.form is not None
         }

@@ -87,6 +87,31 @@ class Option:
 
 
 @dataclass(frozen=True, slots=True)
+class Encoded:
+    """A version coded on its own: ``status`` of its form is ``new``, ``replaced`` or ``unchanged``, ``bits`` are per LoRA
+    parameter, ``ratio`` is of both files as registered."""
+
+    form: Member
+    status: str
+    bits: float
+    ratio: float
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class ModuleForm:
+    """How a form stores one module: what it was predicted from, its rank, the components that are stored, its bytes (side
+    information shared out), and its relative ΔW error (None: not measured)."""
+
+    name: str
+    predict: str
+    rank: int
+    live: int
+    bytes: float
+    error: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class Rebuilt:
     """A basis before and after a rebuild; ``removed`` says whether the old version could go."""
 
@@ -109,10 +134,12 @@ class Removal:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """A reconstruction written as a PEFT directory: the form it came from, and its error, measured or a bound."""
+    """A reconstruction written as a PEFT directory: the form it came from (``basis`` is None for one that stands alone), and
+    its error, measured or a bound."""
 
     ref: str
-    basis: str
+    basis: str | None
+    codec: str
     path: str
     error: float
     error_kind: str

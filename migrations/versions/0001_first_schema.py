@@ -135,7 +135,7 @@ def _bases() -> None:
         sa.Column("layout", sa.String(length=64), nullable=False),
         sa.Column("codec", sa.String(length=32), nullable=False),
         sa.Column("gauge", sa.String(length=32), nullable=False),
-        sa.Column("components", sa.Integer(), nullable=False),
+        sa.Column("components", sa.Integer(), nullable=True),
         sa.Column("dtype", sa.String(length=32), nullable=False),
         sa.Column("object", sa.String(length=64), nullable=False),
         sa.Column("bytes", sa.BigInteger(), nullable=False),

@@ -60,9 +60,9 @@ def test_options_say_what_each_size_costs_and_loses(bank, eight):
 def test_each_way_to_choose_a_size_keeps_its_promise(bank, eight):
     options = {option.components: option for option in bank.basis_options(eight)}
     limit = 0.5 * (options[3].error_worst + options[4].error_worst)
-    by_error = bank.build_basis("error", eight, max_error=limit, force=True)
+    by_error = bank.build_basis("error", eight, max_error=limit, codec="rmm", force=True)
     assert by_error.components == 4 and by_error.error_worst <= limit
-    by_bytes = bank.build_basis("bytes", eight, budget=0.7)
+    by_bytes = bank.build_basis("bytes", eight, budget=0.7, codec="rmm")
     assert stored(bank, "bytes") <= 0.7 * originals(bank, eight) < options[by_bytes.components + 1].bytes
     by_energy = bank.build_basis("energy", eight, energy=0.6)
     assert options[by_energy.components].energy >= 0.6 > options[by_energy.components - 1].energy
@@ -73,7 +73,7 @@ def test_what_cannot_be_reached_is_said_and_nothing_is_stored(bank, place, eight
     with pytest.raises(ErrorBoundError, match="best is"):
         bank.build_basis("b", eight, max_error=1e-3, dtype="bfloat16")
     with pytest.raises(UsageError, match="cannot be met"):
-        bank.build_basis("b", eight, budget=0.01)
+        bank.build_basis("b", eight, budget=0.01, codec="rmm")
     with pytest.raises(UsageError, match="energy"):
         bank.build_basis("b", eight, energy=1.5)
     for sizes in ({}, {"components": 1, "budget": 0.5}):

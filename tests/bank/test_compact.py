@@ -73,7 +73,7 @@ def test_without_consent_a_form_or_a_known_level_nothing_happens(bank, place, th
         bank.compact(["sql"])
     with pytest.raises(UsageError, match="level"):
         bank.compact(["sql"], level="lossy", drop_exact=True)
-    with pytest.raises(NotFoundError, match=r"alone@1 is not a member"):
+    with pytest.raises(NotFoundError, match=r"alone@1 has no stored form"):
         bank.compact(["sql", "alone"], drop_exact=True)
     with pytest.raises(NotFoundError, match="nope"):
         bank.compact(["sql"], basis="nope", drop_exact=True)

@@ -169,7 +169,7 @@ def test_the_error_of_a_narrower_directory_counts_its_rounding(bank, three, tmp_
 
 def test_what_is_not_there_is_said(bank, three, add, tmp_path):
     add("alone", seed=9)
-    with pytest.raises(NotFoundError, match="alone@1 is not a member of any basis"):
+    with pytest.raises(NotFoundError, match="alone@1 has no stored form"):
         bank.reconstruct("alone")
     with pytest.raises(NotFoundError, match=r"alone@1 is not a member of fine@1"):
         bank.reconstruct("alone", basis="fine")

@@ -1,0 +1,226 @@
+"""A basis of the codec ``rd``: adapters coded one at a time to one target, some against others where that saves bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from hashlib import sha256
+from typing import Any
+
+from sqlalchemy import Connection
+
+from adapterbank import container
+from adapterbank.catalog import bases, members, versions
+from adapterbank.catalog.rows import Basis, Member, NewBasis, NewMember, Version
+from adapterbank.codecs.target import Target
+from adapterbank.errors import ErrorBoundError, IntegrityError, UsageError
+from adapterbank.lora.delta import DeltaError
+from adapterbank.lora.layout import Layout
+from adapterbank.refs import Ref, check_name
+from adapterbank.vault.objects import Vault
+from adapterbank.vault.staging import Staged
+from adapterbank.ways import coding
+from adapterbank.ways.fit import in_all
+from adapterbank.ways.joinable import each_once, not_bounded, plain_lora, same_base_model
+from adapterbank.ways.load import load
+from adapterbank.ways.results import Progress
+from adapterbank.ways.rooms import Rooms
+from adapterbank.ways.sizes import RD, Size, refuse_larger
+
+KIND, FORMAT = "rd.collection", 1
+MOST_REFERENCES = 4
+GAUGE, DTYPE = "svd", "float32"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How every member of a collection is coded; all that its object says."""
+
+    target: Target
+    effort: int = coding.DEFAULT_EFFORT
+
+    def to_object(self) -> bytes:
+        """Equal settings give equal bytes."""
+        target = {name: value for name, value in asdict(self.target).items() if value is not None}
+        return container.write({}, {"kind": KIND, "format": FORMAT, "target": target, "effort": self.effort})
+
+    @classmethod
+    def from_object(cls, metadata: Mapping[str, Any]) -> Settings:
+        """The settings in an object; IntegrityError if it is none, or of a later format."""
+        if metadata.get("kind") != KIND or metadata.get("format") != FORMAT:
+            raise IntegrityError(
+                f"object is {metadata.get('kind')!r} of format {metadata.get('format')!r}, expected {KIND!r} of format {FORMAT}"
+            )
+        return cls(Target(**metadata["target"]), int(metadata["effort"]))
+
+
+def settings_of(rooms: Rooms, basis: Basis) -> Settings:
+    """How the members of ``basis`` are coded."""
+    return Settings.from_object(container.read_metadata(rooms.vault.read(basis.object)))
+
+
+def settings_for(size: Size, chosen: Sequence[Version], effort: int) -> Settings:
+    """The settings that ``size`` asks for; a budget becomes the bits per parameter that keep all of it within."""
+    if size.budget is None:
+        return Settings(Target(bits=size.bits, max_error=size.max_error), effort)
+    original, parameters = sum(version.bytes for version in chosen), sum(version.parameters for version in chosen)
+    own = len(Settings(Target(bits=1 / 3), effort).to_object()) + 16  # as many digits as a number can have
+    left = size.budget * original - own
+    if left <= 0 or parameters == 0:
+        raise UsageError(f"budget: {size.budget:g} of {original} bytes leaves nothing for {len(chosen)} coded adapters")
+    return Settings(Target(bits=8 * left / parameters), effort)
+
+
+@contextmanager
+def prepared(
+    rooms: Rooms,
+    name: str,
+    chosen: Sequence[Version],
+    settings: Settings,
+    *,
+    accept_generation_loss: bool = False,
+    force: bool | None = False,
+    progress: Progress | None = None,
+) -> Iterator[Callable[[Connection], Basis]]:
+    """Code ``chosen`` one after the other and make their objects durable; the block gets what records the rows.
+
+    Raises IncompatibleError, ConflictError (no exact bytes), UsageError (larger than the originals without ``force``, or a
+    target that cannot be reached), ErrorBoundError.
+    """
+    check_name(name, "basis name")
+    _check(chosen, accept_generation_loss)
+    layout = Layout.union(version.modules for version in chosen)
+    with rooms.vault.stage() as staged:
+        shelf = _Shelf(staged)
+        rows = list(_coded(rooms, chosen, settings, shelf, progress))
+        data = settings.to_object()
+        original = sum(version.bytes for version in chosen)
+        size = len(data) + sum(row.bytes for row in rows)
+        refuse_larger(size, original, "coded to this target,", force, "a smaller size")
+        with rooms.vault.holding():
+            shelf.keep(rooms.vault)
+            stored = rooms.vault.put_bytes(data)
+            new = _row(name, chosen[0].base_model, layout, stored.digest, len(data), rows)
+            yield partial(_record, new=new, rows=list(zip(chosen, rows, strict=True)))
+
+
+def add(rooms: Rooms, basis: Basis, version: Version, *, force: bool = False, progress: Progress | None = None) -> Member:
+    """Code ``version`` as the others are. Raises ErrorBoundError above the basis's bound unless ``force``."""
+    same_base_model([version], basis.base_model)
+    _check([version], False)
+    Layout.union([basis.layout, version.modules])
+    settings = settings_of(rooms, basis)
+    with rooms.catalog.reading() as tx:
+        members.refuse_second(tx, basis, version, RD)
+        present = members.of_basis(tx, basis)
+    earlier = {member.version: member.object for member in sorted(present, key=_age) if member.reference_object is None}
+    references = {digest: rooms.vault.read(digest) for digest in candidates(version, earlier)}
+    with load(rooms, version) as loaded:
+        coded = coding.encode(loaded.adapter, settings.target, effort=settings.effort, references=references, progress=progress)
+    bound = max(basis.error_worst, settings.target.max_error or 0.0)
+    if coded.error.total > bound and not force:
+        raise ErrorBoundError(
+            f"{version.ref} has error {coded.error.total:.4g} in {basis.ref}, whose members have at most {bound:.4g}",
+            hint="--force records it all the same",
+        )
+    with rooms.vault.holding():
+        stored = rooms.vault.put_bytes(coded.data)
+        with rooms.catalog.writing() as tx:
+            return members.add(tx, bases.get(tx, basis.ref), versions.get(tx, version.ref), coded.row(RD, stored.digest))
+
+
+def candidates(version: Version, earlier: Mapping[str, str]) -> list[str]:
+    """Which of the self-contained forms ``earlier`` (digests by version, in order) may be a reference of ``version``:
+    its parent's, then those of its own name, the newest first, then the first others; at most four, each once."""
+    kin = sorted((ref for ref in earlier if Ref.parse(ref).name == version.name), key=_number, reverse=True)
+    order = dict.fromkeys([version.parent or "", *kin, *earlier])
+    return list(dict.fromkeys(earlier[ref] for ref in order if ref in earlier))[:MOST_REFERENCES]
+
+
+def _check(chosen: Sequence[Version], accept_generation_loss: bool) -> None:
+    each_once(chosen, "a basis")
+    same_base_model(chosen)
+    plain_lora(chosen)
+    if not accept_generation_loss:
+        not_bounded(chosen)
+
+
+def _coded(
+    rooms: Rooms, chosen: Sequence[Version], settings: Settings, shelf: _Shelf, progress: Progress | None
+) -> Iterator[NewMember]:
+    """The row of each form, its bytes on the shelf; one adapter is open at a time."""
+    earlier: dict[str, str] = {}
+    done, total = 0, sum(version.parameters for version in chosen)
+    for version in chosen:
+        references = {digest: shelf.get(digest) for digest in candidates(version, earlier)}
+        step = None if progress is None else part(progress, done, version.parameters, total)
+        with load(rooms, version) as loaded:
+            coded = coding.encode(loaded.adapter, settings.target, effort=settings.effort, references=references, progress=step)
+            row = coded.row(RD, shelf.put(coded.data))
+            if loaded.form is not None:
+                error = in_all(coded.error, DeltaError(loaded.form.error, loaded.form.module_errors))
+                row = replace(row, error=error.total, module_errors=error.modules, error_kind="bound")
+        if row.reference is None:
+            earlier[version.ref] = row.object
+        done += version.parameters
+        if progress is not None:
+            progress(done, total)
+        yield row
+
+
+def part(progress: Progress, before: int, size: int, total: int) -> Progress:
+    """What tells of one piece of ``size`` within ``total``, ``before`` being done already."""
+    return lambda done, all_: progress(before + size * done // max(all_, 1), total)
+
+
+def _row(name: str, base_model: str, layout: Layout, digest: str, size: int, rows: Sequence[NewMember]) -> NewBasis:
+    errors = [row.error for row in rows]
+    return NewBasis(
+        name=name, base_model=base_model, layout=layout, codec=RD, gauge=GAUGE, components=None, dtype=DTYPE, object=digest,
+        bytes=size, error_mean=sum(errors) / len(errors), error_worst=max(errors),
+        error_kind="bound" if any(row.error_kind == "bound" for row in rows) else "measured",
+    )  # fmt: skip
+
+
+def _record(tx: Connection, *, new: NewBasis, rows: Sequence[tuple[Version, NewMember]]) -> Basis:
+    basis = bases.add(tx, new)
+    for version, row in rows:
+        members.add(tx, basis, versions.get(tx, version.ref), row)
+    return bases.get(tx, basis.ref)
+
+
+def _number(ref: str) -> int:
+    return Ref.parse(ref).version or 0
+
+
+def _age(member: Member) -> int:
+    return member.id
+
+
+class _Shelf:
+    """Coded objects on their way into the vault, one after the other in one staged file: a thousand need one descriptor."""
+
+    def __init__(self, staged: Staged) -> None:
+        self._staged = staged
+        self._places: dict[str, tuple[int, int]] = {}
+
+    def put(self, data: bytes) -> str:
+        """Append ``data`` unless it is there, and return its digest."""
+        digest = sha256(data).hexdigest()
+        if digest not in self._places:
+            start = self._staged.size
+            self._staged.write(data)
+            self._places[digest] = (start, start + len(data))
+        return digest
+
+    def get(self, digest: str) -> bytes:
+        start, end = self._places[digest]
+        with self._staged.view() as mapped:
+            return bytes(mapped.buffer[start:end])
+
+    def keep(self, vault: Vault) -> None:
+        """Make every object durable."""
+        for digest in self._places:
+            vault.put_bytes(self.get(digest))
