@@ -84,7 +84,7 @@ def farthest(accepts: Callable[[float], bool], good: float, bad: float) -> float
 def _of_module(found: Spectrum) -> tuple[Array, Array]:
     energy = found.s.numpy() ** 2
     left_u, left_v = 1.0 - found.losses.numpy()
-    left = (left_u[:, None] * left_v[None]).reshape(-1, len(energy))
+    left = (left_u[:, None] * left_v[None]).reshape(len(WIDTHS) ** 2, len(energy))
     damage = np.concatenate([energy[None], energy * (1.0 - left)])
     words_u, words_v = groups(found.u.shape[1]), groups(found.v.shape[1])
     width = np.array(WIDTHS)

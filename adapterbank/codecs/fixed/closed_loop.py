@@ -17,6 +17,7 @@ from adapterbank.codecs.fixed.spectrum import Spectrum
 _RIDGE = 1e-12  # of the mean diagonal: codes that are equal on both sides make the Gram matrix singular
 _LEAST_GAIN = 1e-6  # of the largest, so that a scale is never zero or negative
 _ROUNDS = 2
+_UNIT = torch.ones(1)  # the target is in units of the code it replaces
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,18 +57,16 @@ def _requantize(found: Spectrum, codes: list[Tensor], gains: Tensor, widths: Ten
     """
     own, others = (found.u, found.v) if side == 0 else (found.v, found.u)
     fixed, moved = codes[1 - side], codes[side]
-    pull = ((fixed @ others.T) * found.s.float()) @ own
     gram = (fixed.double() @ fixed.double().T) * gains
-    unit = torch.ones(1, dtype=torch.float32)
+    pull = ((fixed @ others.T).double() * found.s / gram.diagonal().unsqueeze(1)).float() @ own
     for k in range(len(gains)):
         weights = gram[k] / gram[k, k]
         weights[k] = 0.0
-        target = pull[k] / float(gram[k, k]) - weights.float() @ moved
-        code, scale = fitted(target.unsqueeze(0), unit, widths[k : k + 1], _ROUNDS)
+        target = pull[k : k + 1] - weights.float() @ moved
+        code, scale = fitted(target, _UNIT, widths[k : k + 1], _ROUNDS)
         moved[k] = code[0]
-        gain = float(scale)
-        gains[k] *= gain
-        gram[:, k] *= gain
+        gains[k] *= float(scale)
+        gram[:, k] *= float(scale)
 
 
 def _products(found: Spectrum, codes: list[Tensor]) -> tuple[Tensor, Tensor]:

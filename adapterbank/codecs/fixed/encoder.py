@@ -21,7 +21,7 @@ from adapterbank.container import TensorSpec
 from adapterbank.errors import ErrorBoundError, UsageError
 from adapterbank.linalg.workers import share_out
 from adapterbank.lora.adapter import Adapter
-from adapterbank.lora.delta import DeltaError, delta_error
+from adapterbank.lora.delta import DeltaError, delta_squared_norm, relative, squared_distance
 
 Progress = Callable[[int, int], None]  # modules done, modules in all, counting every pass over them
 _METADATA = {"kind": KIND, "format": FORMAT}
@@ -70,11 +70,11 @@ def encode(
     job = _begun(adapter, components, sweeps, progress)
     data = _within_bits(job, target.bits) if target.bits is not None else _within_error(job, target.max_error or 0.0)
     decoded = decode(data, base_model=adapter.base_model)
-    error = delta_error(adapter, decoded)
+    error = _measured(adapter, decoded)
     if target.max_error is not None and error.total > target.max_error:
         raise ErrorBoundError(f"the fixed-width form has an error of {error.total:.6f}, expected at most {target.max_error}")
     if progress is not None:
-        progress(1, 1)
+        progress(_steps(adapter), _steps(adapter))
     return Encoded(data, decoded, error)
 
 
@@ -89,12 +89,12 @@ def _check_components(adapter: Adapter, components: Mapping[str, Sequence[int]])
 
 
 def _begun(adapter: Adapter, components: Mapping[str, Sequence[int]] | None, sweeps: int, progress: Progress | None) -> _Job:
-    done, most = [0], len(adapter.modules) * _PASSES
+    done, most = [0], _steps(adapter)
 
     def tell() -> None:
-        done[0] += 1
+        done[0] = min(done[0] + 1, most - 1)
         if progress is not None:
-            progress(min(done[0], most), most + 1)
+            progress(done[0], most)
 
     spectra: list[Spectrum] = []
 
@@ -105,6 +105,23 @@ def _begun(adapter: Adapter, components: Mapping[str, Sequence[int]] | None, swe
     share_out(lambda item: spectrum(*item), adapter.modules.items(), survived)
     named = dict(zip(adapter.modules, spectra, strict=True))
     return _Job(adapter, named, options(named, components), sweeps, tell)
+
+
+def _steps(adapter: Adapter) -> int:
+    return len(adapter.modules) * _PASSES + 1
+
+
+def _measured(original: Adapter, decoded: Adapter) -> DeltaError:
+    """What ``delta_error`` returns for two adapters of the same modules, these shared out to threads."""
+
+    def both(name: str) -> tuple[float, float]:
+        module = original.modules[name]
+        return squared_distance(module, decoded.modules[name]), delta_squared_norm(module)
+
+    found: list[tuple[float, float]] = []
+    share_out(both, original.modules, found.append)
+    total = relative(sum(error for error, _ in found), sum(norm for _, norm in found))
+    return DeltaError(total, {name: relative(*pair) for name, pair in zip(original.modules, found, strict=True)})
 
 
 def _within_bits(job: _Job, bits: float) -> bytes:

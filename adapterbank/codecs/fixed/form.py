@@ -10,6 +10,7 @@ from torch import Tensor
 
 from adapterbank.codecs.fixed import planes, sealed, table
 from adapterbank.errors import IntegrityError, NotFoundError
+from adapterbank.linalg.workers import share_out
 from adapterbank.lora.adapter import Adapter, Factors
 from adapterbank.lora.layout import ModuleShape
 
@@ -43,8 +44,11 @@ class FixedForm:
         return self._factors(found)
 
     def adapter(self, base_model: str | None = None) -> Adapter:
-        """All modules and the extras."""
-        return Adapter({shape.name: self._factors(i) for i, shape in enumerate(self.shapes)}, base_model, self.extras)
+        """All modules and the extras; the modules are shared out to threads."""
+        found: list[Factors] = []
+        share_out(self._factors, range(len(self.shapes)), found.append)
+        names = (shape.name for shape in self.shapes)
+        return Adapter(dict(zip(names, found, strict=True)), base_model, self.extras)
 
     def _factors(self, index: int) -> Factors:
         shape, live = self.shapes[index], self.places.components(index)

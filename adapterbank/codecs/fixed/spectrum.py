@@ -12,6 +12,7 @@ from adapterbank.errors import UsageError
 from adapterbank.lora.adapter import Factors
 
 _ROUNDS = 3  # Lloyd's iteration gains less than 0.1 % after the third
+_LARGEST, _LEAST = 1e60, 1e-60  # of singular values whose scales, on balanced sides, are normal float32 numbers
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -34,11 +35,11 @@ def spectrum(name: str, factors: Factors) -> Spectrum:
     Q_B, R_B = torch.linalg.qr(factors.B.double() * factors.scaling)
     Q_A, R_A = torch.linalg.qr(factors.A.T.double())
     core = R_B @ R_A.T
-    if not bool(core.isfinite().all()):
-        raise UsageError(f"module {name!r} holds NaN or infinite values")
+    if not bool(core.abs().max() < _LARGEST if core.numel() else True):
+        raise UsageError(f"module {name!r} holds NaN, infinite or too large values: expected ΔW below {_LARGEST:.0e}")
     U, s, Vh = torch.linalg.svd(core, full_matrices=False)
     noise = torch.finfo(torch.float64).eps * factors.rank * float(R_B.norm() * R_A.norm())
-    live = int((s > noise).sum())
+    live = int((s > max(noise, _LEAST)).sum())
     u = (Q_B @ U[:, :live]).T.float().contiguous()
     v = (Q_A @ Vh[:live].T).T.float().contiguous()
     (scales_u, losses_u), (scales_v, losses_v) = _surveyed(u), _surveyed(v)
