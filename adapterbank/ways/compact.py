@@ -56,12 +56,14 @@ def to_bounded(rooms: Rooms, chosen: Sequence[Version], *, basis: str | None, dr
     Raises NotFoundError (no form to stand for a version), IntegrityError (a form is not what its row says), InUseError (others
     are coded as differences to these bytes).
     """
+    refs = dict.fromkeys(each.ref for each in chosen)
     forms: dict[str, Member] = {}
     merges: set[str] = set()
     freed = 0
     with rooms.catalog.writing(dry_run=dry_run) as tx:
-        for ref in dict.fromkeys(each.ref for each in chosen):
-            version = versions.get(tx, ref)  # another process may have been faster
+        found = [versions.get(tx, ref) for ref in refs]  # another process may have been faster
+        # What is coded as differences to another version is younger, so it has the larger id and goes first.
+        for version in sorted(found, key=lambda version: -version.id):
             if version.level == "bounded":
                 continue
             member = form_of(tx, version, basis)
@@ -73,6 +75,7 @@ def to_bounded(rooms: Rooms, chosen: Sequence[Version], *, basis: str | None, dr
             forms[version.ref] = member
     if not dry_run:
         delete_released(rooms)
+    forms = {ref: forms[ref] for ref in refs if ref in forms}
     return Compaction(tuple(forms), freed, forms, tuple(sorted(merges)), dry_run)
 
 

@@ -43,8 +43,7 @@ def to_exact(rooms: Rooms, chosen: Sequence[Version], *, dry_run: bool, progress
     kept: list[str] = []
     freed = 0
     for version in _each(rooms, chosen, "original", progress):
-        size = rooms.vault.size(version.weights)
-        with rooms.vault.holding(), _candidates(rooms, version, size) as candidates:
+        with rooms.vault.holding(), _candidates(rooms, version) as (candidates, size):
             form = _adopt(rooms, version, candidates, dry_run)
         if form is None:
             kept.append(version.ref)
@@ -98,8 +97,9 @@ def _each(rooms: Rooms, chosen: Sequence[Version], level: str, progress: Progres
 
 
 @contextmanager
-def _candidates(rooms: Rooms, version: Version, size: int) -> Iterator[list[_Candidate]]:
-    """Coded objects of fewer than ``size`` bytes, the best first: with a reference where that is worth it, and without."""
+def _candidates(rooms: Rooms, version: Version) -> Iterator[tuple[list[_Candidate], int]]:
+    """Coded objects that are smaller than the weights, the best first (with a reference where that is worth it), and the
+    size of the weights."""
     with rooms.catalog.reading() as tx:
         reference = _reference_of(tx, version)
     with ExitStack() as stack:
@@ -111,7 +111,7 @@ def _candidates(rooms: Rooms, version: Version, size: int) -> Iterator[list[_Can
             referring = _staged(rooms, stack, exact.pieces(file, other), reference.ref)
             if exact.worth(plain.form.bytes, referring.form.bytes):
                 found.insert(0, referring)
-        yield [candidate for candidate in found if candidate.form.bytes < size]
+        yield [candidate for candidate in found if candidate.form.bytes < len(file)], len(file)
 
 
 def _staged(rooms: Rooms, stack: ExitStack, pieces: Iterator[Any], reference: str | None) -> _Candidate:

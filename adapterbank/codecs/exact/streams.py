@@ -65,9 +65,9 @@ class Reader:
         coded = self.take(length)
         if kind == RAW and length == size:
             return bytes(coded)
-        if kind != ZSTD or zstandard.frame_content_size(coded) != size:
-            raise IntegrityError(f"a stream of a coded block does not hold {size} bytes")
         try:
+            if kind != ZSTD or zstandard.frame_content_size(coded) != size:
+                raise IntegrityError(f"a stream of a coded block does not hold {size} bytes")
             return zstandard.ZstdDecompressor().decompress(coded, max_output_size=size, allow_extra_data=False)
         except (zstandard.ZstdError, ValueError) as reason:
             raise IntegrityError(f"a stream of a coded block is damaged: {reason}") from None

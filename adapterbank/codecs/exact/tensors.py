@@ -52,9 +52,12 @@ def _tensors(file: Any) -> list[Span]:
         begin, end = entry["data_offsets"]
         if type(begin) is not int or type(end) is not int or not 0 <= begin <= end <= len(file) - start:
             return []
-        width = _WIDTHS.get(str(entry["dtype"]), 1)
+        dtype = str(entry["dtype"])
+        width = _WIDTHS.get(dtype, 1)
+        if (end - begin) % width:
+            dtype, width = "", 1
         if begin < end:
-            found.append(Span(start + begin, start + end, width if not (end - begin) % width else 1, str(entry["dtype"]), name))
+            found.append(Span(start + begin, start + end, width, dtype, name))
     found.sort(key=lambda span: (span.begin, span.end))
     overlap = any(left.end > right.begin for left, right in pairwise(found))
     return [] if overlap else found
