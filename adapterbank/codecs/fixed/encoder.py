@@ -131,7 +131,8 @@ def _within_bits(job: _Job, bits: float) -> bytes:
     least = _size(job, job.options.choose(high))
     if least > budget:
         raise ErrorBoundError(
-            f"{bits} bits per parameter are {budget} bytes; the fixed-width form of this adapter takes {least} at the least"
+            f"{bits} bits per parameter are {budget} bytes; the fixed-width form of this adapter takes {least} at the least",
+            hint="ask for more bits",
         )
     multiplier = farthest(lambda m: _size(job, job.options.choose(m)) <= budget, high, low)
     return _object(job, _coded(job, job.options.choose(multiplier)))
@@ -151,7 +152,8 @@ def _within_error(job: _Job, max_error: float) -> bytes:
     if found.reached > max_error**2:
         raise ErrorBoundError(
             f"the fixed-width form of this adapter has an error of {sqrt(found.reached):.6f} at the least, "
-            f"expected at most {max_error}"
+            f"expected at most {max_error}",
+            hint="ask for a larger error",
         )
     return _object(job, found.result)
 
