@@ -39,3 +39,10 @@ def root(gain: int) -> float:
     """(Δ/ŝ)^½ = 2^(−g/48) to 24 bits, the same float on every machine."""
     octave, j = divmod(-gain, _ROOTS)
     return float(_mantissa(j)) * 2.0 ** (octave - _BITS)
+
+
+def inverse(gain: int, shift: int) -> int:
+    """2^shift·2^(−g/24) as an integer, to 23 bits and rounded down: the same on every machine. 0 where nothing is left of it."""
+    octave, j = divmod(-2 * gain, _ROOTS)
+    exponent = shift + octave - _BITS
+    return _mantissa(j) << exponent if exponent >= 0 else _mantissa(j) >> -exponent

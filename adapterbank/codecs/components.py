@@ -7,9 +7,7 @@ component whose sides have the relative errors a and b has the error s²·(1 −
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from math import log2
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -23,35 +21,47 @@ _RIDGE = 1e-9
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Side:
+    """Vectors of the kept components ``[L, d]``: the quantizer's signed integers ``k``, which quantizer ``q`` each is of, their
+    ``classes [L]`` and modelled ``bits [L]``; and the ``points`` in Δ that the decoder will have, a prediction included."""
+
+    k: Tensor
+    q: Tensor
+    classes: Tensor
+    bits: Tensor
+    points: Tensor
+
+    def only(self, keep: Tensor) -> Side:
+        """Those for which ``keep [L]`` is true."""
+        return Side(self.k[keep], self.q[keep], self.classes[keep], self.bits[keep], self.points[keep])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Kept:
-    """The kept components of a module: their indices in its spectrum, gain indices, and vectors ``x [L, d_out]``, ``y [L, d_in]``
-    as integers ``k`` with quantizers ``q``, points in Δ, and bits per vector ``[L]``."""
+    """The kept components of a module: their indices in its spectrum, gain indices, their vectors x ``[L, d_out]`` and y
+    ``[L, d_in]``, and with rows to predict y from, the ``coefficients`` ``[L, l]``."""
 
     index: Tensor
     gains: Tensor
-    sides: tuple[Side, Side]
+    x: Side
+    y: Side
+    coefficients: Side | None = None
 
     def only(self, keep: Tensor) -> Kept:
         """Those for which ``keep [L]`` is true."""
-        return Kept(self.index[keep], self.gains[keep], (self.sides[0].only(keep), self.sides[1].only(keep)))
+        few = None if self.coefficients is None else self.coefficients.only(keep)
+        return Kept(self.index[keep], self.gains[keep], self.x.only(keep), self.y.only(keep), few)
 
     @property
     def G(self) -> Tensor:
         """2^(g/24) ``[L]`` float64."""
         return torch.exp2(self.gains.double() / GAINS)
 
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Side:
-    """One side of the kept components: what the quantizer chose for each entry ``[L, d]``, and ``bits [L]``."""
-
-    k: Tensor
-    q: Tensor
-    points: Tensor
-    bits: Tensor
-
-    def only(self, keep: Tensor) -> Side:
-        return Side(self.k[keep], self.q[keep], self.points[keep], self.bits[keep])
+    @property
+    def bits(self) -> Tensor:
+        """Modelled bits of each component ``[L]`` float64."""
+        own = self.x.bits.double() + self.y.bits.double()
+        return own if self.coefficients is None else own + self.coefficients.bits.double()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -65,18 +75,31 @@ class Grams:
 
     @classmethod
     def of(cls, spectrum: Spectrum, kept: Kept) -> Grams:
-        x, y = kept.sides[0].points, kept.sides[1].points
+        x, y = kept.x.points, kept.y.points
         return cls(*(product.double() for product in (spectrum.U @ x.T, spectrum.V @ y.T, x @ x.T, y @ y.T)))
 
 
 def worth_coding(spectrum: Spectrum, step: float) -> Tensor:
     """Indices of the components that an ideal Gaussian code of this slope would keep; the others are lost to any."""
-    s = spectrum.s / step
-    cost, bits = torch.ones_like(s), torch.zeros_like(s)
+    kept, bits = _ideal(spectrum, step)
+    return torch.nonzero(kept > SLOPE * bits).flatten()
+
+
+def ideal(spectrum: Spectrum, step: float) -> tuple[float, float]:
+    """Squared error and bits of an ideal Gaussian code of this slope: what a step is about to give, before anything is coded."""
+    kept, bits = _ideal(spectrum, step)
+    worth = kept > SLOPE * bits
+    return spectrum.energy - step**2 * float(kept[worth].sum()), float(bits[worth].sum())
+
+
+def _ideal(spectrum: Spectrum, step: float) -> tuple[Tensor, Tensor]:
+    """For each component the squared norm in Δ² that it keeps, and its bits ``[r]``."""
+    kept = (spectrum.s / step).square()
+    size, bits = kept.clone(), torch.zeros_like(kept)
     for d in (spectrum.U.shape[1], spectrum.V.shape[1]):
-        error = (_DISTORTION * d / s.square()).clamp(max=1.0)
-        cost, bits = cost * (1.0 - error), bits - 0.5 * d * error.log2()
-    return torch.nonzero(s.square() * (1.0 - cost) + SLOPE * bits < s.square()).flatten()
+        error = (_DISTORTION * d / size).clamp(max=1.0)
+        kept, bits = kept * (1.0 - error), bits - 0.5 * d * error.log2()
+    return kept, bits
 
 
 def first_gains(spectrum: Spectrum, index: Tensor, step: float) -> Tensor:
@@ -90,12 +113,12 @@ def first_targets(spectrum: Spectrum, index: Tensor, gains: Tensor, step: float)
     return size * spectrum.U[index], size * spectrum.V[index]
 
 
-def closed_targets(spectrum: Spectrum, kept: Kept, grams: Grams, side: int, step: float) -> tuple[Tensor, Tensor]:
-    """What one side shall be (0: x, 1: y) given the points of the other, by least squares ``[L, d]``, and the weights ``[L]``.
+def closed_targets(spectrum: Spectrum, kept: Kept, grams: Grams, left: bool, step: float) -> tuple[Tensor, Tensor]:
+    """What one side shall be (x if ``left``, else y) given the points of the other, by least squares ``[L, d]``, and the weights ``[L]``.
 
     Noise of one side that lies in the span of the other is compensated here: x = G·(YYᵀ)⁻¹·Y·ΔWᵀ/Δ.
     """
-    cross, gram, own = (grams.Vy, grams.yy, spectrum.U) if side == 0 else (grams.Ux, grams.xx, spectrum.V)
+    cross, gram, own = (grams.Vy, grams.yy, spectrum.U) if left else (grams.Ux, grams.xx, spectrum.V)
     ridge = _RIDGE * gram.diagonal().mean() * torch.eye(len(gram), dtype=gram.dtype)
     mix = torch.linalg.solve(gram + ridge, cross.T * (spectrum.s / step))
     return (kept.G.unsqueeze(1) * mix).float() @ own, (gram.diagonal() / kept.G.square()).float()
@@ -112,10 +135,9 @@ def best_gains(spectrum: Spectrum, kept: Kept, grams: Grams, step: float) -> Ten
 
 def paying(spectrum: Spectrum, kept: Kept, grams: Grams, step: float) -> Tensor:
     """Which kept components lower error + λ·bits ``[L]``."""
-    bits = (kept.sides[0].bits + kept.sides[1].bits).double()
     size = grams.xx.diagonal() * grams.yy.diagonal() / kept.G.square()
     own = _overlap(spectrum, grams, step) / kept.G
-    return size + SLOPE * bits < 2.0 * own
+    return size + SLOPE * kept.bits < 2.0 * own
 
 
 def squared_error(spectrum: Spectrum, kept: Kept, grams: Grams, step: float) -> float:

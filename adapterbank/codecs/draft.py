@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from adapterbank.codecs.classes import class_of
+from adapterbank.codecs.classes import CLASSES, class_of
 from adapterbank.codecs.components import (
     Grams,
     Kept,
@@ -23,8 +23,9 @@ from adapterbank.codecs.components import (
     squared_error,
     worth_coding,
 )
+from adapterbank.codecs.prediction import Rows, Subject
 from adapterbank.codecs.quantize import quantize
-from adapterbank.codecs.spectrum import Spectrum
+from adapterbank.codecs.tables import FINE, LOWEST
 from adapterbank.codecs.trellis import Trellis, trellis
 
 # By effort: closed-loop sweeps, states of the trellis.
@@ -35,69 +36,134 @@ Told = Callable[[], None]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Draft:
-    """The kept components of every module at ``step``; ``error`` is relative to ΔW, ``bits`` a model of the payload's size."""
+    """The kept components of every module at ``step``; ``error`` is relative to ΔW."""
 
     step: float
     states: int
     modules: Sequence[Kept]
     error: float
-    bits: float
+
+    @property
+    def bits(self) -> float:
+        """Modelled bits of the payload."""
+        return sum(float(kept.bits.sum()) for kept in self.modules)
 
 
-def draft(modules: Sequence[Spectrum], step: float, effort: int, told: Told = lambda: None) -> Draft:
-    """Quantize every module at ``step`` with the sweeps and the trellis of ``effort``."""
+def draft(subjects: Sequence[Subject], energy: float, step: float, effort: int, told: Told = lambda: None) -> Draft:
+    """Quantize every module at ``step`` with the sweeps and the trellis of ``effort``; ``energy`` is ‖ΔW‖² of the adapter."""
     sweeps, states = EFFORTS[effort]
     code = trellis(states)
-    kept = _first(modules, step, code)
-    kept = _dropped(modules, kept, step)
+    kept = _first(subjects, step, code)
     told()
     for _ in range(sweeps):
-        kept = [_regained(spectrum, each, step) for spectrum, each in zip(modules, kept, strict=True)]
-        for side in (0, 1):
-            kept = _closed(modules, kept, side, step, code)
-        kept = _dropped(modules, kept, step)
+        kept = [_regained(subject, each, step) for subject, each in zip(subjects, kept, strict=True)]
+        for left in (True, False):
+            targets = [
+                closed_targets(s.spectrum, k, Grams.of(s.spectrum, k), left, step) for s, k in zip(subjects, kept, strict=True)
+            ]
+            kept = _coded(subjects, kept, targets, left, code)
+        kept = _dropped(subjects, kept, step)
         told()
-    return Draft(step, states, kept, *_measured(modules, kept, step))
+    left_over = sum(squared_error(s.spectrum, k, Grams.of(s.spectrum, k), step) for s, k in zip(subjects, kept, strict=True))
+    return Draft(step, states, kept, sqrt(max(left_over, 0.0) / energy) if energy > 0.0 else 0.0)
 
 
-def _first(modules: Sequence[Spectrum], step: float, code: Trellis) -> list[Kept]:
-    index = [worth_coding(spectrum, step) for spectrum in modules]
-    gains = [first_gains(spectrum, own, step) for spectrum, own in zip(modules, index, strict=True)]
-    targets = [first_targets(*each, step) for each in zip(modules, index, gains, strict=True)]
-    flat = [target for pair in targets for target in pair]
-    sides = iter(_coded(flat, [own for own in gains for _ in (0, 1)], [torch.ones(len(own)) for own in gains for _ in (0, 1)], code))
-    return [Kept(own, g, (next(sides), next(sides))) for own, g in zip(index, gains, strict=True)]
+def _first(subjects: Sequence[Subject], step: float, code: Trellis) -> list[Kept]:
+    """Every component that may be worth it, coded on its own, less those that were not."""
+    empty = Side(*(torch.zeros(0) for _ in range(5)))  # until it is coded
+    kept, targets = [], []
+    for subject in subjects:
+        index = worth_coding(subject.spectrum, step)
+        gains = first_gains(subject.spectrum, index, step)
+        kept.append(Kept(index, gains, empty, empty))
+        targets.append(first_targets(subject.spectrum, index, gains, step))
+    for left in (True, False):
+        ones = [(pair[0 if left else 1], torch.ones(len(pair[0]))) for pair in targets]
+        kept = _coded(subjects, kept, ones, left, code)
+    return _dropped(subjects, kept, step)
 
 
-def _closed(modules: Sequence[Spectrum], kept: Sequence[Kept], side: int, step: float, code: Trellis) -> list[Kept]:
-    """Quantize one side of every module anew against the points of the other."""
-    targets = [closed_targets(s, each, Grams.of(s, each), side, step) for s, each in zip(modules, kept, strict=True)]
-    coded = _coded([target for target, _ in targets], [each.gains for each in kept], [weights for _, weights in targets], code)
-    return [replace(k, sides=(new, k.sides[1]) if side == 0 else (k.sides[0], new)) for k, new in zip(kept, coded, strict=True)]
+def _coded(
+    subjects: Sequence[Subject], kept: Sequence[Kept], targets: Sequence[tuple[Tensor, Tensor]], left: bool, code: Trellis
+) -> list[Kept]:
+    """Quantize one side of every module: ``targets`` are ``[L, d]`` in Δ with the weights ``[L]`` of their squared errors."""
+    if left:
+        sides = _quantized([(t, weights, _own_classes(k, t)) for k, (t, weights) in zip(kept, targets, strict=True)], code)
+        return [replace(each, x=side) for each, side in zip(kept, sides, strict=True)]
+    few = _coefficients(subjects, targets, code)
+    known = [
+        s.rows.combined(_fine(c)) if s.rows is not None and c is not None else None for s, c in zip(subjects, few, strict=True)
+    ]
+    wanted = []
+    for each, (t, weights), guess in zip(kept, targets, known, strict=True):
+        rest = t if guess is None else t - torch.from_numpy(guess / FINE).float()
+        wanted.append((rest, weights, _own_classes(each, t) if guess is None else _measured_classes(rest)))
+    sides = _quantized(wanted, code)
+    whole = [
+        s if g is None else replace(s, points=s.points + torch.from_numpy(g / FINE).float())
+        for s, g in zip(sides, known, strict=True)
+    ]
+    return [replace(each, y=side, coefficients=c) for each, side, c in zip(kept, whole, few, strict=True)]
 
 
-def _coded(targets: Sequence[Tensor], gains: Sequence[Tensor], weights: Sequence[Tensor], code: Trellis) -> list[Side]:
-    """Quantize the rows of every matrix ``[L, d]``."""
-    sizes = np.array([target.shape[1] for target in targets for _ in range(len(target))], np.int64)
-    classes = np.array([class_of(g, t.shape[1]) for own, t in zip(gains, targets, strict=True) for g in own.tolist()], np.int64)
-    found = quantize(torch.cat([target.flatten() for target in targets]), sizes, classes, torch.cat(list(weights)), code)
+def _coefficients(subjects: Sequence[Subject], targets: Sequence[tuple[Tensor, Tensor]], code: Trellis) -> list[Side | None]:
+    """Least squares coefficients of the right vectors on the rows that predict them, quantized."""
+    found: list[Side | None] = [None] * len(subjects)
+    where = [i for i, subject in enumerate(subjects) if subject.rows is not None]
+    wanted = []
+    for i in where:
+        c = _least_squares(subjects[i].rows, targets[i][0])
+        wanted.append((c, targets[i][1], _measured_classes(c)))
+    for i, side in zip(where, _quantized(wanted, code), strict=True):
+        found[i] = side
+    return found
+
+
+def _least_squares(rows: Rows | None, t: Tensor) -> Tensor:
+    assert rows is not None
+    unit = rows.unit.double()
+    gram = unit @ unit.T
+    ridge = 1e-6 * gram.diagonal().mean() * torch.eye(len(gram), dtype=gram.dtype)
+    return torch.linalg.solve(gram + ridge, unit @ t.double().T).T.float()
+
+
+def _fine(side: Side) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
+    """The points of a side in Δ/64."""
+    return (side.points * FINE).round().long().numpy()
+
+
+def _own_classes(kept: Kept, target: Tensor) -> Tensor:
+    return torch.tensor([class_of(gain, target.shape[1]) for gain in kept.gains.tolist()], dtype=torch.int64)
+
+
+def _measured_classes(t: Tensor) -> Tensor:
+    """Classes of vectors ``[L, d]`` by their root mean square; the lowest where nothing is left."""
+    size = t.square().mean(dim=1).sqrt().clamp(min=2.0 ** (LOWEST / CLASSES))
+    return torch.round(CLASSES * torch.log2(size)).long()
+
+
+def _quantized(wanted: Sequence[tuple[Tensor, Tensor, Tensor]], code: Trellis) -> list[Side]:
+    """Quantize the rows of matrices ``[L, d]`` with weights and classes ``[L]``, all in one go."""
+    if not wanted:
+        return []
+    sizes = np.repeat([t.shape[1] for t, _, _ in wanted], [len(t) for t, _, _ in wanted])
+    flat, weights, classes = (torch.cat([each[i].flatten() for each in wanted]) for i in range(3))
+    found = quantize(flat, sizes, classes.numpy(), weights, code)
     sides, at = [], 0
-    for target in targets:
-        cut, at = slice(at, at + target.numel()), at + target.numel()
-        k, q, points, bits = (values[cut].view(target.shape) for values in (found.k, found.q, found.points, found.bits))
-        sides.append(Side(k, q, points, bits.sum(dim=1)))
+    for t, _, own in wanted:
+        k, q, points, bits = (
+            values[at : at + t.numel()].view(t.shape) for values in (found.k, found.q, found.points, found.bits)
+        )
+        sides.append(Side(k, q, own, bits.sum(dim=1), points))
+        at += t.numel()
     return sides
 
 
-def _regained(spectrum: Spectrum, kept: Kept, step: float) -> Kept:
-    return replace(kept, gains=best_gains(spectrum, kept, Grams.of(spectrum, kept), step)) if len(kept.index) else kept
+def _regained(subject: Subject, kept: Kept, step: float) -> Kept:
+    if len(kept.index) == 0:
+        return kept
+    return replace(kept, gains=best_gains(subject.spectrum, kept, Grams.of(subject.spectrum, kept), step))
 
 
-def _dropped(modules: Sequence[Spectrum], kept: Sequence[Kept], step: float) -> list[Kept]:
-    return [each.only(paying(s, each, Grams.of(s, each), step)) for s, each in zip(modules, kept, strict=True)]
-
-
-def _measured(modules: Sequence[Spectrum], kept: Sequence[Kept], step: float) -> tuple[float, float]:
-    error = sum(squared_error(s, each, Grams.of(s, each), step) for s, each in zip(modules, kept, strict=True))
-    bits = sum(float(side.bits.sum()) for each in kept for side in each.sides)
-    return sqrt(max(error, 0.0) / (sum(spectrum.energy for spectrum in modules) or 1.0)), bits
+def _dropped(subjects: Sequence[Subject], kept: Sequence[Kept], step: float) -> list[Kept]:
+    return [k.only(paying(s.spectrum, k, Grams.of(s.spectrum, k), step)) for s, k in zip(subjects, kept, strict=True)]

@@ -66,7 +66,9 @@ class Quantized:
     bits: Tensor
 
 
-def quantize(targets: Tensor, sizes: Ints, classes: Ints, weights: Tensor, code: Trellis, tables: Book | None = None) -> Quantized:
+def quantize(
+    targets: Tensor, sizes: Ints, classes: Ints, weights: Tensor, code: Trellis, tables: Book | None = None
+) -> Quantized:
     """Quantize the concatenated vectors ``targets [N]`` float32 in units of Δ.
 
     Vector i has ``sizes[i]`` samples, class ``classes[i]`` and weight ``weights[i]`` on its squared errors.

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from adapterbank.codecs.lanes import LONGEST
 from adapterbank.codecs.classes import CLASSES
+from adapterbank.codecs.lanes import LONGEST
 from adapterbank.codecs.quantize import Quantized, quantize
 from adapterbank.codecs.rans import PRECISION
 from adapterbank.codecs.tables import FINE, HIGHEST, LOWEST, REGULAR, Book, made

@@ -1,0 +1,97 @@
+"""What was chosen for each module, as bytes: the prediction, the gains of the kept components, and their classes where they do not
+follow from the gains."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adapterbank.codecs.classes import class_of
+from adapterbank.codecs.prediction import KINDS, ROWS
+from adapterbank.codecs.rawbits import folded, read_varints, unfolded, varints
+from adapterbank.errors import IntegrityError
+
+_WIDEST = 4096  # gain indices and classes are far below it in size
+
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Choice:
+    """Of one module: the kind of prediction, gain indices ``[L]``, and with rows the classes of the coefficients and of the rest
+    of each right vector ``[L]``."""
+
+    kind: str
+    gains: Ints
+    coefficient_classes: Ints
+    rest_classes: Ints
+
+    def sizes(self, d_out: int, d_in: int, rows: int) -> list[int]:
+        """Samples of each vector, in the order of the payload: x, coefficients on so many ``rows``, y."""
+        live = len(self.gains)
+        return [d_out] * live + ([rows] * live if self.kind == ROWS else []) + [d_in] * live
+
+    def classes(self, d_out: int, d_in: int) -> list[int]:
+        """The classes of the same vectors."""
+        x = [class_of(int(gain), d_out) for gain in self.gains]
+        if self.kind == ROWS:
+            return x + self.coefficient_classes.tolist() + self.rest_classes.tolist()
+        return x + [class_of(int(gain), d_in) for gain in self.gains]
+
+
+def write(choices: Sequence[Choice]) -> bytes:
+    """The section ``choices``: for each module its kind and number of components, gains as differences, then classes."""
+    return varints(_numbers(choices))
+
+
+def read(data: bytes, ranks: Sequence[int]) -> list[Choice]:
+    """What :func:`write` wrote for modules of which none keeps more than its entry of ``ranks`` components."""
+    numbers = read_varints(data)
+    try:
+        found, last = [], 0
+        for rank in ranks:
+            choice = _choice(numbers, rank, last)
+            last = int(choice.gains[0]) if len(choice.gains) else last
+            found.append(choice)
+    except StopIteration:
+        raise IntegrityError("coded adapter: its choices end too early") from None
+    if next(numbers, None) is not None:
+        raise IntegrityError("coded adapter: more choices than modules")
+    return found
+
+
+def _numbers(choices: Sequence[Choice]) -> Iterator[int]:
+    last = 0
+    for choice in choices:
+        yield KINDS.index(choice.kind)
+        yield len(choice.gains)
+        yield from _differences(choice.gains.tolist(), last)
+        last = int(choice.gains[0]) if len(choice.gains) else last
+        if choice.kind == ROWS:
+            yield from map(folded, choice.coefficient_classes.tolist())
+            yield from map(folded, choice.rest_classes.tolist())
+
+
+def _differences(gains: Iterable[int], last: int) -> Iterator[int]:
+    """From largest to smallest a difference is rarely positive: so its sign is turned before folding."""
+    for gain in gains:
+        yield folded(last - gain)
+        last = gain
+
+
+def _choice(numbers: Iterator[int], rank: int, last: int) -> Choice:
+    kind, live = next(numbers), next(numbers)
+    most = rank if kind == KINDS.index(ROWS) or kind == 0 else 1 << 16
+    if kind >= len(KINDS) or live > most:
+        raise IntegrityError(f"coded adapter: prediction {kind} with {live} components in a module of rank {rank}")
+    gains = []
+    for _ in range(live):
+        last -= unfolded(next(numbers))
+        gains.append(last)
+    few, rest = ([unfolded(next(numbers)) for _ in range(live if KINDS[kind] == ROWS else 0)] for _ in (0, 1))
+    if any(abs(value) > _WIDEST for value in (*gains, *few, *rest)):
+        raise IntegrityError("coded adapter: a gain or class beyond all bounds")
+    return Choice(KINDS[kind], *(np.array(values, np.int64) for values in (gains, few, rest)))

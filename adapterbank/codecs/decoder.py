@@ -1,0 +1,153 @@
+"""From the bytes of a coded adapter to its factors: integers throughout, and one rounding to float32 at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from adapterbank import container
+from adapterbank.codecs import choices as choices_section
+from adapterbank.codecs import form, payload
+from adapterbank.codecs.choices import Choice
+from adapterbank.codecs.classes import root
+from adapterbank.codecs.prediction import DIFFERENCE, NONE, ROWS, Rows, side_by_side
+from adapterbank.codecs.tables import FINE
+from adapterbank.codecs.trellis import trellis
+from adapterbank.errors import IntegrityError, NotFoundError
+from adapterbank.lora.adapter import Adapter, Factors
+from adapterbank.lora.layout import ModuleShape
+
+_LARGEST_EXTRAS = 1 << 36
+
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Part:
+    """One module decoded: points in Δ/64 of the kept components, ``x [L, d_out]`` and ``y [L, d_in]``, and their scales ``[L]``."""
+
+    shape: ModuleShape
+    choice: Choice
+    x: Ints
+    y: Ints
+    scales: NDArray[np.float32]
+
+    @property
+    def rows(self) -> Rows:
+        """Its right vectors, to predict another adapter's from."""
+        return Rows.of(self.y, self.choice.gains)
+
+    @property
+    def factors(self) -> Factors:
+        """Float32 factors of scaling 1 and of rank L, components of equal length on both sides; L = 0 gives one of zeros."""
+        x, y = (torch.from_numpy(points.astype(np.float32) * self.scales[:, None]) for points in (self.x, self.y))
+        if not len(x):
+            x, y = torch.zeros(1, self.shape.d_out), torch.zeros(1, self.shape.d_in)
+        return Factors(y, x.T.contiguous(), 1.0, self.shape.kind, self.shape.kernel)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Parts:
+    """All modules of one object by name, and the tensors that are no LoRA factor."""
+
+    modules: Mapping[str, Part]
+    reference: str | None
+    extras: Mapping[str, Tensor]
+
+
+def parts(data: Any, references: Mapping[str, Any] | None = None) -> Parts:
+    """Decode an object. Raises IntegrityError for damaged bytes, NotFoundError if its reference is not among ``references``."""
+    taken = form.read(data)
+    chosen = choices_section.read(taken.sections.choices, [shape.rank for shape in taken.shapes])
+    rows = _rows(taken, chosen, references)
+    sizes, classes = vectors(taken.shapes, chosen, rows)
+    try:
+        points = payload.read(taken.sections.payload, sizes, classes, trellis(taken.states))
+    except (MemoryError, OverflowError, IndexError, ValueError) as reason:
+        if isinstance(reason, IntegrityError):
+            raise
+        raise IntegrityError(f"coded adapter: its samples cannot be read: {reason}") from None
+    modules, at = {}, 0
+    for shape, choice, own in zip(taken.shapes, chosen, rows, strict=True):
+        modules[shape.name], at = _part(shape, choice, own, points, at, taken.root_step)
+    return Parts(modules, taken.reference, _extras(taken.sections.extras))
+
+
+def vectors(shapes: Sequence[ModuleShape], chosen: Sequence[Choice], rows: Sequence[Rows | None]) -> tuple[Ints, Ints]:
+    """Sizes and classes of all vectors in the order of the payload."""
+    sizes: list[int] = []
+    classes: list[int] = []
+    for shape, choice, own in zip(shapes, chosen, rows, strict=True):
+        sizes += choice.sizes(shape.d_out, shape.d_in, 0 if own is None else len(own.points))
+        classes += choice.classes(shape.d_out, shape.d_in)
+    return np.array(sizes, np.int64), np.array(classes, np.int64)
+
+
+def adapter(decoded: Parts, reference: Parts | None, base_model: str | None) -> Adapter:
+    """The adapter of decoded parts; a module coded as a difference stands beside the reference's."""
+    modules = {}
+    for name, part in decoded.modules.items():
+        own = part.factors
+        if part.choice.kind == DIFFERENCE:
+            if reference is None or name not in reference.modules:
+                raise IntegrityError(f"coded adapter: its reference has no module {name!r}")
+            own = side_by_side(reference.modules[name].factors, own)
+        modules[name] = own
+    return Adapter(modules, base_model, decoded.extras)
+
+
+def reference_of(data: Any, references: Mapping[str, Any] | None) -> Parts | None:
+    """The decoded reference of an object, None if it has none. Raises NotFoundError if it is not given."""
+    digest = form.read(data).reference
+    return None if digest is None else parts(_given(digest, references))
+
+
+def _given(digest: str, references: Mapping[str, Any] | None) -> Any:
+    if references is None or digest not in references:
+        raise NotFoundError(f"a coded adapter needs the object sha256:{digest}, which was not given")
+    return references[digest]
+
+
+def _rows(taken: form.Form, chosen: Sequence[Choice], references: Mapping[str, Any] | None) -> list[Rows | None]:
+    if all(choice.kind == NONE for choice in chosen):
+        return [None] * len(chosen)
+    if taken.reference is None:
+        raise IntegrityError("coded adapter: a module is predicted, and no reference is named")
+    if all(choice.kind != ROWS for choice in chosen):
+        return [None] * len(chosen)
+    known = parts(_given(taken.reference, references))
+    if known.reference is not None:
+        raise IntegrityError(f"coded adapter: its reference sha256:{taken.reference} needs a reference itself")
+    found: list[Rows | None] = []
+    for shape, choice in zip(taken.shapes, chosen, strict=True):
+        part = known.modules.get(shape.name) if choice.kind == ROWS else None
+        if choice.kind == ROWS and (part is None or part.shape.d_in != shape.d_in):
+            raise IntegrityError(f"coded adapter: its reference has no rows for module {shape.name!r}")
+        found.append(None if part is None else part.rows)
+    return found
+
+
+def _part(shape: ModuleShape, choice: Choice, rows: Rows | None, points: Ints, at: int, root_step: float) -> tuple[Part, int]:
+    """One module from the points that begin at ``at``, and where the next one's begin."""
+    live = len(choice.gains)
+    x, at = points[at : at + live * shape.d_out].reshape(live, shape.d_out), at + live * shape.d_out
+    known: Ints | int = 0
+    if rows is not None:
+        width = len(rows.points)
+        known, at = rows.combined(points[at : at + live * width].reshape(live, width)), at + live * width
+    y, at = points[at : at + live * shape.d_in].reshape(live, shape.d_in) + known, at + live * shape.d_in
+    scales = [np.float32(float(np.float32(root_step)) * root(int(gain)) / FINE) for gain in choice.gains]
+    return Part(shape, choice, x, y, np.array(scales, np.float32)), at
+
+
+def _extras(data: bytes) -> dict[str, Tensor]:
+    if not data:
+        return {}
+    _, tensors = container.read(bytearray(form.unpacked(data, _LARGEST_EXTRAS)))
+    return dict(sorted(tensors.items()))

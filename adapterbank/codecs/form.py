@@ -1,0 +1,117 @@
+"""The coded form of one adapter as an object: what its bytes are, and what they mean. See docs/formats.md.
+
+Little-endian: magic ``ABRD``, format, log₂ of the trellis's states, flags, √Δ as float32, six lengths; then the sections in the
+order of :class:`Sections`, and the first eight bytes of the SHA-256 of everything before them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import struct
+from dataclasses import astuple, dataclass, fields
+from typing import Any
+
+import zstandard
+
+from adapterbank.codecs.payload import Payload
+from adapterbank.codecs.trellis import STATES
+from adapterbank.container import canonical_json
+from adapterbank.errors import IntegrityError
+from adapterbank.lora.layout import ModuleShape
+
+MAGIC, FORMAT = b"ABRD", 1
+_HEAD = struct.Struct("<4sHBBf7I")
+_CHECK = 8
+_LARGEST = 1 << 26  # bytes of a layout
+
+
+@dataclass(frozen=True, slots=True)
+class Sections:
+    """``about``: layout and reference, JSON through zstandard; ``choices``: per module what was kept; then the payload's four
+    runs; ``extras``: the tensors that are no LoRA factor, an object of the container through zstandard, or nothing."""
+
+    about: bytes
+    choices: bytes
+    states: bytes
+    words: bytes
+    raw: bytes
+    escapes: bytes
+    extras: bytes
+
+    @property
+    def payload(self) -> Payload:
+        return Payload(self.states, self.words, self.raw, self.escapes)
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """An object taken apart: ``root_step`` is √Δ, ``reference`` the digest of the object that it needs, if any."""
+
+    states: int
+    root_step: float
+    shapes: tuple[ModuleShape, ...]
+    reference: str | None
+    sections: Sections
+
+
+def write(states: int, root_step: float, sections: Sections) -> bytes:
+    """The object."""
+    parts = astuple(sections)
+    head = _HEAD.pack(MAGIC, FORMAT, states.bit_length() - 1, 0, root_step, *map(len, parts))
+    body = b"".join((head, *parts))
+    return body + hashlib.sha256(body).digest()[:_CHECK]
+
+
+def about(shapes: tuple[ModuleShape, ...], reference: str | None) -> bytes:
+    """The section ``about``."""
+    body: dict[str, Any] = {"layout": [astuple(shape) for shape in shapes]}
+    if reference is not None:
+        body["reference"] = reference
+    return zstandard.ZstdCompressor(level=19, write_content_size=True).compress(canonical_json(body).encode())
+
+
+def read(data: Any) -> Form:
+    """Take an object apart. Raises IntegrityError if it is none, is damaged, or of a later format."""
+    view = memoryview(data)
+    if len(view) < _HEAD.size + _CHECK or bytes(view[:4]) != MAGIC:
+        raise IntegrityError("not a coded adapter: its first bytes are others")
+    _, version, log_states, flags, root_step, *sizes = _HEAD.unpack(view[: _HEAD.size])
+    if version != FORMAT or flags:
+        raise IntegrityError(f"coded adapter of format {version} with flags {flags}, expected format {FORMAT}")
+    if hashlib.sha256(view[:-_CHECK]).digest()[:_CHECK] != bytes(view[-_CHECK:]):
+        raise IntegrityError("coded adapter: its checksum is not that of its bytes", hint="adapterbank verify")
+    if sum(sizes) + _HEAD.size + _CHECK != len(view) or 1 << log_states not in STATES:
+        raise IntegrityError(f"coded adapter: sections of {sum(sizes)} bytes in an object of {len(view)}")
+    parts, at = [], _HEAD.size
+    for size in sizes:
+        parts.append(bytes(view[at : at + size]))
+        at += size
+    sections = Sections(*parts)
+    shapes, reference = _about(sections.about)
+    return Form(1 << log_states, root_step, shapes, reference, sections)
+
+
+def unpacked(data: bytes, largest: int = _LARGEST) -> bytes:
+    """What zstandard made smaller. Raises IntegrityError for other bytes, or more than ``largest``."""
+    try:
+        size = zstandard.frame_content_size(data)
+        if not 0 <= size <= largest:
+            raise IntegrityError(f"coded adapter: a section of {size} bytes, expected at most {largest}")
+        return bytes(zstandard.ZstdDecompressor().decompress(data, max_output_size=size))
+    except zstandard.ZstdError as reason:
+        raise IntegrityError(f"coded adapter: {reason}") from None
+
+
+def _about(data: bytes) -> tuple[tuple[ModuleShape, ...], str | None]:
+    try:
+        body = json.loads(unpacked(data))
+        shapes = tuple(ModuleShape(n, int(o), int(i), int(r), k, tuple(w)) for n, o, i, r, k, w in body["layout"])
+    except (ValueError, KeyError, TypeError) as reason:
+        raise IntegrityError(f"coded adapter: its layout cannot be read: {reason}") from None
+    if any(min(shape.d_out, shape.d_in, shape.rank) < 0 for shape in shapes):
+        raise IntegrityError("coded adapter: a negative size in its layout")
+    return shapes, body.get("reference")
+
+
+assert len(fields(Sections)) == 7  # as many lengths as _HEAD has

@@ -1,0 +1,68 @@
+"""A draft as the bytes of an object."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import sqrt
+
+import numpy as np
+import torch
+import zstandard
+from numpy.typing import NDArray
+from torch import Tensor
+
+from adapterbank import container
+from adapterbank.codecs import choices as choices_section
+from adapterbank.codecs import form, payload
+from adapterbank.codecs.choices import Choice
+from adapterbank.codecs.components import Kept, Side
+from adapterbank.codecs.draft import Draft
+from adapterbank.codecs.prediction import ROWS, Subject
+from adapterbank.codecs.trellis import trellis
+from adapterbank.lora.layout import ModuleShape
+
+_LEVEL = 19
+
+
+def storable(step: float) -> float:
+    """The step nearest to ``step`` whose root is a float32: that is what an object stores."""
+    return float(np.float32(sqrt(step))) ** 2
+
+
+def extras_section(extras: Mapping[str, Tensor]) -> bytes:
+    """The tensors that are no LoRA factor, verbatim; nothing where there are none."""
+    return zstandard.ZstdCompressor(level=_LEVEL).compress(container.write(extras, {})) if extras else b""
+
+
+def write(
+    drafted: Draft, subjects: Sequence[Subject], shapes: Sequence[ModuleShape], reference: str | None, extras: bytes
+) -> bytes:
+    """The object of a draft; ``shapes`` are those of the modules, in the same order."""
+    chosen = [_choice(subject, kept) for subject, kept in zip(subjects, drafted.modules, strict=True)]
+    matrices = [side for kept in drafted.modules for side in (kept.x, kept.coefficients, kept.y) if side is not None]
+    sizes = np.array([side.k.shape[1] for side in matrices for _ in range(len(side.k))], np.int64)
+    written = payload.write(_flat([s.k for s in matrices]), _flat([s.q for s in matrices]), sizes,
+                            _flat([s.classes for s in matrices]), trellis(drafted.states))  # fmt: skip
+    sections = form.Sections(
+        form.about(tuple(shapes), reference), choices_section.write(chosen), written.states, written.words, written.raw,
+        written.escapes, extras,
+    )  # fmt: skip
+    return form.write(drafted.states, sqrt(drafted.step), sections)
+
+
+def _choice(subject: Subject, kept: Kept) -> Choice:
+    coefficients, rest = (_classes(kept.coefficients), _classes(kept.y)) if subject.kind == ROWS else (_NO, _NO)
+    return Choice(subject.kind, kept.gains.numpy(), coefficients, rest)
+
+
+_NO: NDArray[np.int64] = np.zeros(0, np.int64)
+
+
+def _classes(side: Side | None) -> NDArray[np.int64]:
+    return _NO if side is None else side.classes.numpy()
+
+
+def _flat(tensors: Sequence[Tensor]) -> NDArray[np.int64]:
+    if not tensors:
+        return _NO
+    return torch.cat([tensor.flatten() for tensor in tensors]).long().numpy()
