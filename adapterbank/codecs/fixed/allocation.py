@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from adapterbank.codecs.fixed.planes import GROUP, groups
 from adapterbank.codecs.fixed.quantizer import WIDTHS
-from adapterbank.codecs.fixed.spectrum import Spectrum
+from adapterbank.codecs.fixed.survey import Survey
 
 ROW_BITS = 48  # of a component's two widths and two scales
 _HALVINGS = 60
@@ -59,14 +59,14 @@ def widths_of(choice: Array) -> Array:
     return np.ascontiguousarray(pairs[choice].T)
 
 
-def options(spectra: Mapping[str, Spectrum], components: Mapping[str, Sequence[int]] | None) -> Options:
+def options(surveys: Mapping[str, Survey], components: Mapping[str, Sequence[int]] | None) -> Options:
     """The choices for all components; with ``components``, those named by module are kept and no others."""
-    damages, costs = zip(*(_of_module(found) for found in spectra.values()), strict=True) if spectra else ((), ())
+    damages, costs = zip(*(_of_module(found) for found in surveys.values()), strict=True) if surveys else ((), ())
     damage = np.concatenate([np.zeros((1 + len(WIDTHS) ** 2, 0)), *damages], axis=1)
     bits = np.concatenate([np.zeros((1 + len(WIDTHS) ** 2, 0)), *costs], axis=1)
     energy = float(damage[0].sum())
     if components is not None:
-        kept = _kept(spectra, components)
+        kept = _kept(surveys, components)
         damage[0, kept], damage[1:, ~kept] = np.inf, np.inf
     return Options(damage, bits, energy)
 
@@ -81,7 +81,7 @@ def farthest(accepts: Callable[[float], bool], good: float, bad: float) -> float
     return good
 
 
-def _of_module(found: Spectrum) -> tuple[Array, Array]:
+def _of_module(found: Survey) -> tuple[Array, Array]:
     energy = found.s.numpy() ** 2
     left_u, left_v = 1.0 - found.losses.numpy()
     left = (left_u[:, None] * left_v[None]).reshape(len(WIDTHS) ** 2, len(energy))
@@ -92,6 +92,6 @@ def _of_module(found: Spectrum) -> tuple[Array, Array]:
     return damage, np.concatenate([np.zeros((1, len(energy))), np.broadcast_to(paid, left.shape)])
 
 
-def _kept(spectra: Mapping[str, Spectrum], components: Mapping[str, Sequence[int]]) -> Array:
-    masks = [np.isin(np.arange(len(found.s)), list(components.get(name, ()))) for name, found in spectra.items()]
+def _kept(surveys: Mapping[str, Survey], components: Mapping[str, Sequence[int]]) -> Array:
+    masks = [np.isin(np.arange(len(found.s)), list(components.get(name, ()))) for name, found in surveys.items()]
     return np.concatenate([np.zeros(0, dtype=bool), *masks])

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from adapterbank.codecs.fixed.quantizer import WIDTHS, fitted, quantize
-from adapterbank.codecs.fixed.spectrum import Spectrum
+from adapterbank.codecs.fixed.survey import Survey
 
 _RIDGE = 1e-12  # of the mean diagonal: codes that are equal on both sides make the Gram matrix singular
 _LEAST_GAIN = 1e-6  # of the largest, so that a scale is never zero or negative
@@ -33,7 +33,7 @@ class ModuleCodes:
     squared_error: float
 
 
-def code_module(found: Spectrum, widths: Tensor, sweeps: int) -> ModuleCodes:
+def code_module(found: Survey, widths: Tensor, sweeps: int) -> ModuleCodes:
     """Codes of the components with ``widths [2, k]`` above 0, after ``sweeps`` of the closed loop over both sides."""
     kept = torch.nonzero(widths[0]).flatten()
     chosen = widths[:, kept]
@@ -50,7 +50,7 @@ def code_module(found: Spectrum, widths: Tensor, sweeps: int) -> ModuleCodes:
     return ModuleCodes(B, A, chosen, scales, _squared_error(found, codes, scales))
 
 
-def _requantize(found: Spectrum, codes: list[Tensor], gains: Tensor, widths: Tensor, side: int) -> None:
+def _requantize(found: Survey, codes: list[Tensor], gains: Tensor, widths: Tensor, side: int) -> None:
     """Replace the codes of one side, component by component, and fold each new scale into its gain.
 
     The target of component k is (ΔW − Σ_{l≠k} g_l·û_l·v̂_lᵀ)·v̂_k / (g_k·‖v̂_k‖²), and its mirror image for the other side.
@@ -69,7 +69,7 @@ def _requantize(found: Spectrum, codes: list[Tensor], gains: Tensor, widths: Ten
         gram[:, k] *= float(scale)
 
 
-def _products(found: Spectrum, codes: list[Tensor]) -> tuple[Tensor, Tensor]:
+def _products(found: Survey, codes: list[Tensor]) -> tuple[Tensor, Tensor]:
     """⟨û_k·v̂_kᵀ, û_l·v̂_lᵀ⟩ ``[k, k]`` and ⟨ΔW, û_k·v̂_kᵀ⟩ ``[k]`` in float64."""
     left, right = (side.double() for side in codes)
     gram = (left @ left.T) * (right @ right.T)
@@ -77,7 +77,7 @@ def _products(found: Spectrum, codes: list[Tensor]) -> tuple[Tensor, Tensor]:
     return gram, target
 
 
-def _gains(found: Spectrum, codes: list[Tensor]) -> Tensor:
+def _gains(found: Survey, codes: list[Tensor]) -> Tensor:
     """The gains ``[k]`` of least squared error of ΔW."""
     gram, target = _products(found, codes)
     if not len(target):
@@ -98,7 +98,7 @@ def _balanced(codes: list[Tensor], gains: Tensor) -> Tensor:
     return torch.stack([first, second])
 
 
-def _squared_error(found: Spectrum, codes: list[Tensor], scales: Tensor) -> float:
+def _squared_error(found: Survey, codes: list[Tensor], scales: Tensor) -> float:
     gram, target = _products(found, codes)
     gains = scales[0].double() * scales[1].double()
     return float(found.s.square().sum() - 2.0 * gains @ target + gains @ gram @ gains)

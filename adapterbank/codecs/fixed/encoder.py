@@ -15,7 +15,7 @@ from adapterbank.codecs.fixed.allocation import Array, Options, farthest, option
 from adapterbank.codecs.fixed.closed_loop import ModuleCodes, code_module
 from adapterbank.codecs.fixed.form import EXTRA, FORMAT, KIND, decode
 from adapterbank.codecs.fixed.search import Try, coarsest
-from adapterbank.codecs.fixed.spectrum import Spectrum, spectrum
+from adapterbank.codecs.fixed.survey import Survey, survey
 from adapterbank.codecs.target import Target
 from adapterbank.container import TensorSpec
 from adapterbank.errors import ErrorBoundError, UsageError
@@ -40,10 +40,10 @@ class Encoded:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Job:
-    """What stays the same over all tries: the adapter, its spectra by module, the choices, and whom to tell."""
+    """What stays the same over all tries: the adapter, its surveys by module, the choices, and whom to tell."""
 
     adapter: Adapter
-    spectra: Mapping[str, Spectrum]
+    surveys: Mapping[str, Survey]
     options: Options
     sweeps: int
     tell: Callable[[], None]
@@ -96,14 +96,14 @@ def _begun(adapter: Adapter, components: Mapping[str, Sequence[int]] | None, swe
         if progress is not None:
             progress(done[0], most)
 
-    spectra: list[Spectrum] = []
+    surveys: list[Survey] = []
 
-    def survived(found: Spectrum) -> None:
-        spectra.append(found)
+    def survived(found: Survey) -> None:
+        surveys.append(found)
         tell()
 
-    share_out(lambda item: spectrum(*item), adapter.modules.items(), survived)
-    named = dict(zip(adapter.modules, spectra, strict=True))
+    share_out(lambda item: survey(*item), adapter.modules.items(), survived)
+    named = dict(zip(adapter.modules, surveys, strict=True))
     return _Job(adapter, named, options(named, components), sweeps, tell)
 
 
@@ -165,7 +165,7 @@ def _relative(job: _Job, coded: Sequence[ModuleCodes]) -> float:
 
 def _coded(job: _Job, choice: Array) -> list[ModuleCodes]:
     widths = torch.from_numpy(widths_of(choice))
-    first = [0, *accumulate(len(found.s) for found in job.spectra.values())]
+    first = [0, *accumulate(len(found.s) for found in job.surveys.values())]
     parts = [widths[:, begin:end] for begin, end in pairwise(first)]
     coded: list[ModuleCodes] = []
 
@@ -173,14 +173,14 @@ def _coded(job: _Job, choice: Array) -> list[ModuleCodes]:
         coded.append(module)
         job.tell()
 
-    share_out(lambda item: code_module(*item, job.sweeps), zip(job.spectra.values(), parts, strict=True), done)
+    share_out(lambda item: code_module(*item, job.sweeps), zip(job.surveys.values(), parts, strict=True), done)
     return coded
 
 
 def _size(job: _Job, choice: Array) -> int:
     """The bytes of the object of a choice, without coding anything."""
     widths, at, live, words = widths_of(choice), 0, [], 0
-    for found in job.spectra.values():
+    for found in job.surveys.values():
         own = widths[:, at : at + len(found.s)].astype(np.int64)
         at += len(found.s)
         live.append(int((own[0] > 0).sum()))

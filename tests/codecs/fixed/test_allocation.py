@@ -10,7 +10,7 @@ import pytest
 from adapterbank.codecs.fixed.allocation import Options, farthest, options, widths_of
 from adapterbank.codecs.fixed.quantizer import WIDTHS
 from adapterbank.codecs.fixed.search import Try, coarsest
-from adapterbank.codecs.fixed.spectrum import spectrum
+from adapterbank.codecs.fixed.survey import survey
 
 from .made import factors
 
@@ -18,7 +18,7 @@ MODULE = factors(64, 40, 2, seed=5)
 
 
 def found() -> Options:
-    return options({"m": spectrum("m", MODULE)}, None)
+    return options({"m": survey("m", MODULE)}, None)
 
 
 def test_no_other_choice_of_as_few_bits_does_less_damage() -> None:
@@ -43,7 +43,7 @@ def test_the_ends_are_all_bits_and_none() -> None:
 
 
 def test_damage_is_that_of_both_sides_together() -> None:
-    module = spectrum("m", MODULE)
+    module = survey("m", MODULE)
     table, widths = options({"m": module}, None), widths_of(np.arange(1 + len(WIDTHS) ** 2))
     for choice, (left, right) in enumerate(widths.T.tolist()):
         if choice:
@@ -53,7 +53,7 @@ def test_damage_is_that_of_both_sides_together() -> None:
 
 
 def test_components_named_leave_no_choice_of_dropping() -> None:
-    table = options({"m": spectrum("m", MODULE)}, {"m": [1]})
+    table = options({"m": survey("m", MODULE)}, {"m": [1]})
     for multiplier in table.multipliers:
         assert (widths_of(table.choose(multiplier))[0] > 0).tolist() == [False, True]
 

@@ -10,7 +10,7 @@ import torch
 
 from adapterbank.codecs import fixed
 from adapterbank.codecs.fixed.closed_loop import code_module
-from adapterbank.codecs.fixed.spectrum import spectrum
+from adapterbank.codecs.fixed.survey import survey
 from adapterbank.codecs.target import Target
 from adapterbank.errors import ErrorBoundError, NotFoundError, UsageError
 from adapterbank.lora.adapter import Adapter, Factors
@@ -65,7 +65,7 @@ def test_the_error_is_the_dense_one() -> None:
 
 def test_the_closed_loop_knows_its_own_error_and_lowers_it() -> None:
     module = factors(96, 128, 8, seed=3)
-    found, widths = spectrum("m", module), torch.full((2, 8), 3, dtype=torch.uint8)
+    found, widths = survey("m", module), torch.full((2, 8), 3, dtype=torch.uint8)
     once = [code_module(found, widths, sweeps) for sweeps in (0, 1, 3)]
     errors = [coded.squared_error for coded in once]
     assert errors[1] < 0.97 * errors[0]
