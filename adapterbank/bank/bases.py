@@ -65,6 +65,16 @@ class Bases(Opened):
         with self.rooms.catalog.reading() as tx:
             return bases.get(tx, ref)
 
+    def basis_settings(self, ref: str) -> dict[str, float]:
+        """How each member of a collection (codec ``rd``) is coded: its target by name, and ``effort``; else empty."""
+        from adapterbank.ways.settings import settings_of
+
+        basis = self.basis(ref)
+        if basis.codec != "rd":
+            return {}
+        settings = settings_of(self.rooms, basis)
+        return {**settings.wanted, "effort": settings.effort}
+
     def members(self, ref: str) -> list[Member]:
         """The members of a basis with their errors, in all and by module."""
         with self.rooms.catalog.reading() as tx:

@@ -10,6 +10,7 @@ import click
 from adapterbank.cli.command import command
 from adapterbank.cli.documents import document
 from adapterbank.cli.documents.adapters import ExportedDocument, HistoryDocument, RecipeDocument, ShowDocument, VersionsDocument
+from adapterbank.cli.forms import detailed
 from adapterbank.cli.options import listing, reference
 from adapterbank.cli.output import emit
 from adapterbank.cli.session import Session, pass_session
@@ -69,27 +70,32 @@ def search_command(session: Session, expression: str, limit: int | None, sort: s
 
 @command(
     "show",
-    examples=("adapterbank show sql", "adapterbank show sql@prod --json", "adapterbank show sha256:0123abcd"),
+    examples=(
+        "adapterbank show sql",
+        "adapterbank show sql@prod --modules",
+        "adapterbank show sha256:0123abcd --json",
+    ),
     prints=(ShowDocument,),
 )
 @reference
+@click.option("--modules", is_flag=True, help="Also how each stored form keeps every module, and its error.")
 @pass_session
-def show_command(session: Session, ref: str) -> None:
+def show_command(session: Session, ref: str, modules: bool) -> None:
     """Show everything about one version.
 
     Its facts and labels, the recipe if it is a merge, its stored forms with their errors, and what needs it.
     """
-    emit(session, _shown(session.open(readonly=True), ref), pictures.version)
+    emit(session, _shown(session.open(readonly=True), ref, modules), pictures.version)
 
 
-def _shown(bank: Bank, ref: str) -> ShowDocument:
+def _shown(bank: Bank, ref: str, modules: bool) -> ShowDocument:
     version = bank.find(ref)
     return document(
         ShowDocument,
         version,
         shapes=version.modules,
         recipe=_recipe(bank.recipe(version.ref)),
-        forms=bank.forms(version.ref),
+        forms=detailed(bank, bank.forms(version.ref), modules),
         dependents=bank.dependents(version.ref),
     )
 

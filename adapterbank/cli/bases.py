@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
@@ -17,7 +18,8 @@ from adapterbank.cli.documents.bases import (
     RebuiltDocument,
 )
 from adapterbank.cli.documents.upkeep import RemovalDocument
-from adapterbank.cli.options import DTYPES, Selection, dry_run, force, references
+from adapterbank.cli.forms import detailed
+from adapterbank.cli.options import DTYPES, Selection, dry_run, effort, force, references
 from adapterbank.cli.output import emit
 from adapterbank.cli.progress import progress
 from adapterbank.cli.session import Session, pass_session
@@ -26,8 +28,12 @@ from adapterbank.errors import UsageError
 from adapterbank.report import bases as pictures
 from adapterbank.report import upkeep as upkeep_pictures
 
+if TYPE_CHECKING:
+    from adapterbank.bank import Bank
+
 GAUGES = ("given", "svd", "procrustes")
-_SIZES = ("components", "energy", "max_error", "budget")
+CODECS = ("rd", "rmm")
+_SIZES = ("bits", "max_error", "budget", "components", "energy")
 _basis = click.argument("basis", metavar="BASIS", type=BasisRef())
 
 
@@ -35,12 +41,12 @@ _basis = click.argument("basis", metavar="BASIS", type=BasisRef())
     "basis",
     examples=(
         "adapterbank basis build b1 sql@1 math@2",
-        "adapterbank basis build b1 --where 'rank=16' --max-error 0.5 --gauge svd",
+        "adapterbank basis build b1 --where 'rank=16' --max-error 0.35",
         "adapterbank basis show b1",
     ),
 )
 def basis_command() -> None:
-    """Build, inspect and change RMM bases (arXiv 2510.14163).
+    """Build, inspect and change bases: collections of coded adapters, or RMM (arXiv 2510.14163).
 
     BASIS is a name (its newest version) or name@2.
     """
@@ -49,14 +55,26 @@ def basis_command() -> None:
 @command(
     "build",
     examples=(
-        "adapterbank basis build b1 sql@1 math@2",
-        "adapterbank basis build b1 sql@1 math@2 law --components 2",
-        "adapterbank basis build b1 @refs.txt --max-error 0.5 --gauge svd --store-dtype bfloat16",
+        "adapterbank basis build b1 sql@1 math@2 law --max-error 0.35",
+        "adapterbank basis build b1 @refs.txt --bits 0.25 --effort 2",
+        "adapterbank basis build b1 @refs.txt --components 2 --gauge svd --store-dtype bfloat16",
     ),
     prints=(BasisDocument, OptionsDocument),
 )
 @_basis
 @references()
+@click.option(
+    "--bits", type=click.FloatRange(0, min_open=True), metavar="B", help="At most so many bits per LoRA parameter, each member."
+)
+@click.option(
+    "--max-error", type=click.FloatRange(min=0), metavar="E", help="As small as an error of at most E allows, each member."
+)
+@click.option(
+    "--budget",
+    type=click.FloatRange(0, min_open=True),
+    metavar="F",
+    help="As good as this share of the originals' bytes allows, all counted.",
+)
 @click.option("--components", type=click.IntRange(min=0), metavar="P", help="So many components: the published method.")
 @click.option(
     "--energy",
@@ -65,40 +83,44 @@ def basis_command() -> None:
     help="The least P that keeps this share of the variance.",
 )
 @click.option(
-    "--max-error", type=click.FloatRange(min=0), metavar="E", help="The least P at which no member's error is larger."
+    "--codec", type=click.Choice(CODECS), help="rd: each adapter coded; rmm: the published method. Default: as asked."
 )
-@click.option(
-    "--budget",
-    type=click.FloatRange(0, min_open=True),
-    metavar="F",
-    help="The largest P within this share of the originals' bytes, all counted.",
-)
-@click.option("--gauge", type=click.Choice(GAUGES), default="given", show_default=True, help="Coordinates before the fit.")
-@click.option("--store-dtype", "dtype", type=click.Choice(DTYPES), default="float32", show_default=True, help="As stored.")
+@effort
+@click.option("--gauge", type=click.Choice(GAUGES), help="Of rmm: coordinates before the fit. Default: given.")
+@click.option("--store-dtype", "dtype", type=click.Choice(DTYPES), help="Of rmm: as stored. Default: float32.")
 @force("Build even if the basis is larger than its originals.")
 @pass_session
-def build_command(
-    session: Session, basis: str, selection: Selection, gauge: str, dtype: str, force: bool, **sizes: Any
-) -> None:
+def build_command(session: Session, basis: str, selection: Selection, force: bool, **options: Any) -> None:
     """Build a basis from adapters of one base model, and store each of them in it.
 
-    Without a size it prints the sizes that are possible, with their bytes and errors, and exits with 2. Errors are
-    relative in ΔW and measured from what was stored.
+    With --bits, --max-error or --budget each adapter is coded by itself, and against others where that saves bytes (codec rd).
+    --components, --energy, --gauge and --store-dtype mean one mean and one set of components for all (codec rmm). Without a
+    size it prints the sizes that are possible so, with their bytes and errors, and exits with 2. Errors are relative in ΔW and
+    measured from what was stored.
     """
-    given = {key: value for key, value in sizes.items() if value is not None}
+    given = {key: value for key, value in options.items() if value is not None}
+    sizes = [key for key in _SIZES if key in given]
     bank = session.open()
     refs = selection.of(bank)
-    if not given:
-        with progress(session, "measure") as step:
-            options = bank.basis_options(refs, gauge=gauge, dtype=dtype, progress=step)
-        emit(session, document(OptionsDocument, {"options": options}), pictures.options)
-        smaller = max((o.components for o in options if o.components <= 3 and o.ratio <= 1), default=0)
-        raise UsageError("no size given", hint=session.again(f"--components {smaller}"))
-    if len(given) > 1:
-        raise UsageError(f"expected one of {_flags(_SIZES)}, got {_flags(given)}")
-    with progress(session, "fit") as step:
-        built = bank.build_basis(basis, refs, gauge=gauge, dtype=dtype, force=force, progress=step, **given)
+    if not sizes:
+        _show_sizes(session, bank, refs, given)
+    if len(sizes) > 1:
+        raise UsageError(f"expected one of {_flags(_SIZES)}, got {_flags(sizes)}")
+    with progress(session, "build") as step:
+        built = bank.build_basis(basis, refs, force=force, progress=step, **given)
     emit(session, document(BasisDocument, built), lambda row: pictures.bases({"bases": [row]}))
+
+
+def _show_sizes(session: Session, bank: Bank, refs: list[str], given: Mapping[str, Any]) -> NoReturn:
+    """Print what sizes an RMM basis could have, and say that one is missing."""
+    if given.get("codec") == CODECS[0] or "effort" in given:
+        raise UsageError("no size given: --bits, --max-error or --budget", hint=session.again("--max-error 0.35"))
+    how = {"gauge": given.get("gauge", GAUGES[0]), "dtype": given.get("dtype", DTYPES[0])}
+    with progress(session, "measure") as step:
+        options = bank.basis_options(refs, progress=step, **how)
+    emit(session, document(OptionsDocument, {"options": options}), pictures.options)
+    smaller = max((o.components for o in options if o.components <= 3 and o.ratio <= 1), default=0)
+    raise UsageError("no size given", hint=session.again(f"--components {smaller}"))
 
 
 def _flags(keys: Any) -> str:
@@ -115,13 +137,14 @@ def list_command(session: Session, name: str | None) -> None:
 
 @command("show", examples=("adapterbank basis show b1", "adapterbank basis show b1@2 --modules"), prints=(BasisShowDocument,))
 @_basis
-@click.option("--modules", is_flag=True, help="Also the error of every module.")
+@click.option("--modules", is_flag=True, help="Also how every module is stored, and its error.")
 @pass_session
 def show_command(session: Session, basis: str, modules: bool) -> None:
     """Show a basis, its members and their errors."""
     bank = session.open(readonly=True)
-    found = document(BasisShowDocument, bank.basis(basis), forms=bank.members(basis))
-    emit(session, found, pictures.basis_modules if modules else pictures.basis)
+    forms = detailed(bank, bank.members(basis), modules)
+    found = document(BasisShowDocument, bank.basis(basis), forms=forms, settings=bank.basis_settings(basis))
+    emit(session, found, pictures.basis)
 
 
 @command(
@@ -134,9 +157,12 @@ def show_command(session: Session, basis: str, modules: bool) -> None:
 @force("Add a member even if its error is above the basis's bound; the error is recorded.")
 @pass_session
 def add_command(session: Session, basis: str, selection: Selection, force: bool) -> None:
-    """Project adapters on a frozen basis and store them in it."""
+    """Store more adapters in a basis that stays as it is: coded like the others, or projected on it (codec rmm)."""
     bank = session.open()
-    added = [bank.add_to_basis(basis, ref, force=force) for ref in selection.of(bank)]
+    refs, added = selection.of(bank), []
+    for number, ref in enumerate(refs, 1):
+        with progress(session, f"add {ref} ({number} of {len(refs)})") as step:
+            added.append(bank.add_to_basis(basis, ref, force=force, progress=step))
     emit(session, document(AddedDocument, {"forms": added}), pictures.forms)
 
 
@@ -147,7 +173,7 @@ def add_command(session: Session, basis: str, selection: Selection, force: bool)
 )
 @_basis
 @references("[REF]...")
-@click.option("--components", type=click.IntRange(min=0), metavar="P", help="Default: as many as now.")
+@click.option("--components", type=click.IntRange(min=0), metavar="P", help="Of rmm. Default: as many as now.")
 @click.option(
     "--accept-generation-loss", is_flag=True, help="Also from members whose exact bytes are gone; errors are bounds then."
 )

@@ -29,10 +29,11 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "note": ("labels", "Write the note of a version."),
         "model": ("models", "Add, alias, join and list base models."),
     },
-    "Bases": {
-        "basis": ("bases", "Build, inspect and change RMM bases (arXiv 2510.14163)."),
-        "reconstruct": ("reconstruct", "Write a version from its stored form: mean, components and coefficients alone."),
-        "compact": ("compact", "Drop the exact bytes of versions that have a stored form of known error."),
+    "Stored forms": {
+        "encode": ("encode", "Code versions on their own: a small form of each, with a stated error."),
+        "basis": ("bases", "Build, inspect and change bases: collections of coded adapters, or RMM (arXiv 2510.14163)."),
+        "reconstruct": ("reconstruct", "Write a version from its stored form alone."),
+        "compact": ("compact", "Keep versions at another level, in fewer bytes."),
     },
     "Merges": {
         "merge": ("merges", "Merge adapters into a new version, with its recipe."),
@@ -98,7 +99,7 @@ class Root(Group):
     examples=(
         "adapterbank init",
         "adapterbank register out/sql --name sql --alias prod",
-        "adapterbank basis build b1 sql@1 math@2 --max-error 0.5 --gauge svd",
+        "adapterbank basis build b1 sql@1 math@2 --max-error 0.35",
     ),
 )
 @click.version_option(__version__, prog_name="adapterbank")

@@ -65,6 +65,13 @@ def listing(function: Decorated) -> Decorated:
     return limit(sort(function))
 
 
+def effort(function: Decorated) -> Decorated:
+    """``--effort``."""
+    return click.option(
+        "--effort", type=click.IntRange(0, 3), metavar="N", help="How often to go over an adapter again, 0 to 3. Default: 1."
+    )(function)
+
+
 def dry_run(function: Decorated) -> Decorated:
     """``--dry-run``."""
     return click.option("--dry-run", is_flag=True, help="Only print what would be done.")(function)

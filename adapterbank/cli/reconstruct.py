@@ -1,4 +1,4 @@
-"""Reconstruction: a PEFT directory from mean, components and coefficients alone."""
+"""Reconstruction: a PEFT directory from a stored form alone."""
 
 from __future__ import annotations
 
@@ -18,17 +18,21 @@ from adapterbank.report import bases as pictures
     "reconstruct",
     examples=(
         "adapterbank reconstruct sql@1 out/",
+        "adapterbank reconstruct sql@1 out/ --codec fixed",
         "adapterbank reconstruct sql@1 out/ --basis b1 --device cuda --dtype bfloat16",
     ),
     prints=(WrittenDocument,),
 )
 @reference
 @click.argument("directory", metavar="DIR", type=click.Path())
-@click.option("--basis", type=BasisRef(), metavar="BASIS", help="Default: the one with the smallest stored error.")
+@click.option("--basis", type=BasisRef(), metavar="BASIS", help="Default: the form with the smallest stored error.")
+@click.option("--codec", type=click.Choice(("rd", "fixed", "rmm")), help="Only among the forms of this codec.")
 @click.option("--device", default="cpu", show_default=True, metavar="D", help="Where to compute: cpu, cuda, cuda:1.")
 @click.option("--dtype", type=click.Choice(DTYPES), default="float32", show_default=True, help="As written.")
 @pass_session
-def reconstruct_command(session: Session, ref: str, directory: str, basis: str | None, device: str, dtype: str) -> None:
-    """Write a version from its stored form: mean, components and coefficients alone."""
-    written = session.open().write_reconstruction(ref, directory, basis=basis, device=device, dtype=dtype)
+def reconstruct_command(
+    session: Session, ref: str, directory: str, basis: str | None, codec: str | None, device: str, dtype: str
+) -> None:
+    """Write a version from its stored form alone."""
+    written = session.open().write_reconstruction(ref, directory, basis=basis, codec=codec, device=device, dtype=dtype)
     emit(session, document(WrittenDocument, written), pictures.written)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rich.console import Group, RenderableType
 
+from adapterbank.report import forms
 from adapterbank.report.grid import Column, Row, facts, grid, line, titled
 from adapterbank.report.words import error, gist, pairs, several, short, size, when
 
@@ -43,13 +44,6 @@ _FACTS = (
     Column("files", "files", short),
     Column("content", "content", short),
 )
-FORMS = (
-    Column("version", "version", style="cyan", whole=True),
-    Column("basis", "basis", style="cyan", whole=True),
-    Column("size", "bytes", size, right=True),
-    Column("error", "error", error, right=True),
-    Column("kind", "error_kind"),
-)
 _RECIPE = (
     Column("method", "method"),
     Column("options", "options", pairs),
@@ -87,9 +81,10 @@ def version(document: Row) -> RenderableType:
     if document["recipe"] is not None:
         parts += titled("Recipe", recipe(document["recipe"]))
     if document["forms"]:
-        parts += titled("Stored forms", grid(FORMS, document["forms"], ""))
+        parts += titled("Stored forms", forms.forms(document["forms"]))
     if document["dependents"]:
         parts += titled("Needed by", grid(_DEPENDENTS, document["dependents"], ""))
+    parts += forms.modules(document["forms"])
     return Group(*parts)
 
 

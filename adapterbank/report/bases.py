@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from rich.console import Group, RenderableType
 
-from adapterbank.report.adapters import FORMS
+from adapterbank.report.forms import KIND, VERSION
+from adapterbank.report.forms import forms as form_rows
+from adapterbank.report.forms import modules as module_tables
 from adapterbank.report.grid import Column, Row, facts, grid, line, titled
-from adapterbank.report.words import error, share, short, size, when
+from adapterbank.report.words import error, pairs, share, short, size, when
 
 _BASES = (
     Column("basis", "ref", style="cyan", whole=True),
+    Column("codec", "codec", whole=True),
     Column("n", "members", right=True),
     Column("p", "components", right=True),
     Column("gauge", "gauge", whole=True),
@@ -23,6 +26,7 @@ _FACTS = (
     Column("basis", "ref", style="cyan"),
     Column("base model", "base_model"),
     Column("codec", "codec"),
+    Column("coded to", "settings", pairs),
     Column("gauge", "gauge"),
     Column("p", "components"),
     Column("dtype", "dtype"),
@@ -46,7 +50,10 @@ _CODED = (
     Column("size", "bytes", size, right=True),
     Column("differences to", "reference", style="cyan"),
 )
-_MODULES = (Column("module", "module"), Column("error", "error", error, right=True))
+_CODED_INSTEAD = (
+    "--components P builds one of these (codec rmm). --bits B and --max-error E code each adapter instead, to B bits per "
+    "parameter or to an error of at most E (codec rd): fewer bytes at an equal error."
+)
 
 
 def bases(document: Row) -> RenderableType:
@@ -55,35 +62,26 @@ def bases(document: Row) -> RenderableType:
 
 
 def basis(document: Row) -> RenderableType:
-    """One basis and its members."""
-    return Group(facts(_FACTS, document), *titled("Members", forms(document)))
-
-
-def basis_modules(document: Row) -> RenderableType:
-    """One basis and, for each member, the error of every module."""
-    parts: list[RenderableType] = [basis(document)]
-    for form in document["forms"]:
-        rows = [{"module": name, "error": value} for name, value in form["module_errors"].items()]
-        rows += [{"module": f"{name} (absent)", "error": None} for name in form["absent"]]
-        parts += titled(form["version"], grid(_MODULES, rows, "no modules"))
-    return Group(*parts)
+    """One basis, its members, and their modules if they are told."""
+    rows = document["forms"]
+    return Group(facts(_FACTS, document), *titled("Members", form_rows(rows)), *module_tables(rows))
 
 
 def forms(document: Row) -> RenderableType:
     """A row per stored form."""
-    return grid(FORMS, document["forms"], "no members")
+    return form_rows(document["forms"])
 
 
 def options(document: Row) -> RenderableType:
-    """A row per size that a basis could have."""
-    return grid(_OPTIONS, document["options"], "no sizes")
+    """A row per size that an RMM basis could have, and what there is beside it."""
+    return Group(grid(_OPTIONS, document["options"], "no sizes"), line(_CODED_INSTEAD, "dim"))
 
 
 def rebuilt(document: Row) -> RenderableType:
     """A basis before and after, and every member's error in both."""
     old = {form["version"]: form["error"] for form in document["before_forms"]}
     rows = [{**form, "before": old.get(form["version"])} for form in document["after_forms"]]
-    columns = (FORMS[0], Column("before", "before", error, right=True), Column("after", "error", error, right=True), FORMS[4])
+    columns = (VERSION, Column("before", "before", error, right=True), Column("after", "error", error, right=True), KIND)
     kept = "removed" if document["removed"] else "kept"
     both = grid(_BASES, [document["before"], document["after"]], "")
     return Group(both, line(f"{document['before']['ref']}: {kept}"), *titled("Members", grid(columns, rows, "")))
@@ -92,14 +90,15 @@ def rebuilt(document: Row) -> RenderableType:
 def written(document: Row) -> RenderableType:
     """A reconstruction written."""
     stated = f"error {error(document['error'])} ({document['error_kind']})"
-    return line(f"{document['ref']} from {document['basis']} -> {document['path']}  {size(document['bytes'])}, {stated}")
+    form = document["basis"] or f"its form {document['codec']}"
+    return line(f"{document['ref']} from {form} -> {document['path']}  {size(document['bytes'])}, {stated}")
 
 
 def compaction(document: Row) -> RenderableType:
     """What stands for each version now, or would."""
     would, count = document["dry_run"], len(document["refs"])
     if document["level"] == "bounded":
-        parts: list[RenderableType] = [grid(FORMS, document["forms"].values(), "no forms")]
+        parts: list[RenderableType] = [form_rows(document["forms"].values())]
         parts += [line(f"revert of {ref} becomes bounded", "yellow") for ref in document["merges_bounded"]]
         verb = "would drop" if would else "dropped"
         return Group(*parts, line(f"{verb} the exact bytes of {count} version(s), {size(document['bytes_freed'])}", "bold"))

@@ -20,6 +20,11 @@ def error(value: float | None) -> str:
     return "–" if value is None else f"{value:.3g}"
 
 
+def figure(value: float) -> str:
+    """A number with three digits that matter."""
+    return f"{value:.3g}"
+
+
 def share(value: float) -> str:
     """A fraction in percent."""
     return f"{100 * value:.1f} %"

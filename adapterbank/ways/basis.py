@@ -26,6 +26,7 @@ from adapterbank.ways.load import load
 from adapterbank.ways.reconstruct import open_basis
 from adapterbank.ways.results import Option, Progress
 from adapterbank.ways.rooms import Rooms
+from adapterbank.ways.settings import settings_for
 from adapterbank.ways.sizes import RD, RMM, OneByOne, Published, Size, refuse_larger
 
 SMALLER = "a smaller size, a narrower --store-dtype, more members"
@@ -57,7 +58,7 @@ def build(
     without ``force``), ErrorBoundError (it cannot be good enough).
     """
     if isinstance(way, OneByOne):
-        settings = collection.settings_for(size, chosen, way.effort)
+        settings = settings_for(size, chosen, way.effort)
         making = collection.prepared(rooms, name, chosen, settings, force=force, progress=progress)
     else:
         making = prepared(rooms, name, chosen, size, way, force=force, progress=progress)

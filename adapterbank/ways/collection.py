@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from functools import partial
 from hashlib import sha256
-from typing import Any
 
 from sqlalchemy import Connection
 
-from adapterbank import container
 from adapterbank.catalog import bases, members, versions
 from adapterbank.catalog.rows import Basis, Member, NewBasis, NewMember, Version
-from adapterbank.codecs.target import Target
-from adapterbank.errors import ErrorBoundError, IntegrityError, UsageError
+from adapterbank.errors import ErrorBoundError
+from adapterbank.lora.adapter import Adapter
 from adapterbank.lora.delta import DeltaError
 from adapterbank.lora.layout import Layout
 from adapterbank.refs import Ref, check_name
@@ -27,50 +25,11 @@ from adapterbank.ways.joinable import each_once, not_bounded, plain_lora, same_b
 from adapterbank.ways.load import load
 from adapterbank.ways.results import Progress
 from adapterbank.ways.rooms import Rooms
-from adapterbank.ways.sizes import RD, Size, refuse_larger
+from adapterbank.ways.settings import Settings, settings_of
+from adapterbank.ways.sizes import RD, refuse_larger
 
-KIND, FORMAT = "rd.collection", 1
 MOST_REFERENCES = 4
 GAUGE, DTYPE = "svd", "float32"
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """How every member of a collection is coded; all that its object says."""
-
-    target: Target
-    effort: int = coding.DEFAULT_EFFORT
-
-    def to_object(self) -> bytes:
-        """Equal settings give equal bytes."""
-        target = {name: value for name, value in asdict(self.target).items() if value is not None}
-        return container.write({}, {"kind": KIND, "format": FORMAT, "target": target, "effort": self.effort})
-
-    @classmethod
-    def from_object(cls, metadata: Mapping[str, Any]) -> Settings:
-        """The settings in an object; IntegrityError if it is none, or of a later format."""
-        if metadata.get("kind") != KIND or metadata.get("format") != FORMAT:
-            raise IntegrityError(
-                f"object is {metadata.get('kind')!r} of format {metadata.get('format')!r}, expected {KIND!r} of format {FORMAT}"
-            )
-        return cls(Target(**metadata["target"]), int(metadata["effort"]))
-
-
-def settings_of(rooms: Rooms, basis: Basis) -> Settings:
-    """How the members of ``basis`` are coded."""
-    return Settings.from_object(container.read_metadata(rooms.vault.read(basis.object)))
-
-
-def settings_for(size: Size, chosen: Sequence[Version], effort: int) -> Settings:
-    """The settings that ``size`` asks for; a budget becomes the bits per parameter that keep all of it within."""
-    if size.budget is None:
-        return Settings(Target(bits=size.bits, max_error=size.max_error), effort)
-    original, parameters = sum(version.bytes for version in chosen), sum(version.parameters for version in chosen)
-    own = len(Settings(Target(bits=1 / 3), effort).to_object()) + 16  # as many digits as a number can have
-    left = size.budget * original - own
-    if left <= 0 or parameters == 0:
-        raise UsageError(f"budget: {size.budget:g} of {original} bytes leaves nothing for {len(chosen)} coded adapters")
-    return Settings(Target(bits=8 * left / parameters), effort)
 
 
 @contextmanager
@@ -95,14 +54,14 @@ def prepared(
     with rooms.vault.stage() as staged:
         shelf = _Shelf(staged)
         rows = list(_coded(rooms, chosen, settings, shelf, progress))
-        data = settings.to_object()
+        own = settings.to_object()
         original = sum(version.bytes for version in chosen)
-        size = len(data) + sum(row.bytes for row in rows)
+        size = len(own) + sum(row.bytes for row in rows)
         refuse_larger(size, original, "coded to this target,", force, "a smaller size")
         with rooms.vault.holding():
             shelf.keep(rooms.vault)
-            stored = rooms.vault.put_bytes(data)
-            new = _row(name, chosen[0].base_model, layout, stored.digest, len(data), rows)
+            stored = rooms.vault.put_bytes(own)
+            new = _row(name, chosen[0].base_model, layout, stored.digest, stored.size, rows)
             yield partial(_record, new=new, rows=list(zip(chosen, rows, strict=True)))
 
 
@@ -117,18 +76,21 @@ def add(rooms: Rooms, basis: Basis, version: Version, *, force: bool = False, pr
         present = members.of_basis(tx, basis)
     earlier = {member.version: member.object for member in sorted(present, key=_age) if member.reference_object is None}
     references = {digest: rooms.vault.read(digest) for digest in candidates(version, earlier)}
-    with load(rooms, version) as loaded:
-        coded = coding.encode(loaded.adapter, settings.target, effort=settings.effort, references=references, progress=progress)
-    bound = max(basis.error_worst, settings.target.max_error or 0.0)
-    if coded.error.total > bound and not force:
-        raise ErrorBoundError(
-            f"{version.ref} has error {coded.error.total:.4g} in {basis.ref}, whose members have at most {bound:.4g}",
-            hint="--force records it all the same",
-        )
-    with rooms.vault.holding():
-        stored = rooms.vault.put_bytes(coded.data)
-        with rooms.catalog.writing() as tx:
-            return members.add(tx, bases.get(tx, basis.ref), versions.get(tx, version.ref), coded.row(RD, stored.digest))
+    with rooms.vault.stage() as staged:
+        with load(rooms, version) as loaded:
+            coded = _encode(loaded.adapter, settings, references, progress)
+        bound = max(basis.error_worst, settings.target.max_error or 0.0)
+        if coded.error.total > bound and not force:
+            raise ErrorBoundError(
+                f"{version.ref} has error {coded.error.total:.4g} in {basis.ref}, whose members have at most {bound:.4g}",
+                hint="--force records it all the same",
+            )
+        staged.write(coded.data)
+        with rooms.vault.holding():
+            stored = rooms.vault.keep(staged)
+            with rooms.catalog.writing() as tx:
+                row = replace(coded.row(RD, stored.digest), absent=_absent({shape.name for shape in basis.layout}, version))
+                return members.add(tx, bases.get(tx, basis.ref), versions.get(tx, version.ref), row)
 
 
 def candidates(version: Version, earlier: Mapping[str, str]) -> list[str]:
@@ -153,12 +115,13 @@ def _coded(
     """The row of each form, its bytes on the shelf; one adapter is open at a time."""
     earlier: dict[str, str] = {}
     done, total = 0, sum(version.parameters for version in chosen)
+    everywhere = {shape.name for version in chosen for shape in version.modules}
     for version in chosen:
         references = {digest: shelf.get(digest) for digest in candidates(version, earlier)}
         step = None if progress is None else part(progress, done, version.parameters, total)
         with load(rooms, version) as loaded:
-            coded = coding.encode(loaded.adapter, settings.target, effort=settings.effort, references=references, progress=step)
-            row = coded.row(RD, shelf.put(coded.data))
+            coded = _encode(loaded.adapter, settings, references, step)
+            row = replace(coded.row(RD, shelf.put(coded.data)), absent=_absent(everywhere, version))
             if loaded.form is not None:
                 error = in_all(coded.error, DeltaError(loaded.form.error, loaded.form.module_errors))
                 row = replace(row, error=error.total, module_errors=error.modules, error_kind="bound")
@@ -168,6 +131,17 @@ def _coded(
         if progress is not None:
             progress(done, total)
         yield row
+
+
+def _absent(modules: Set[str], version: Version) -> tuple[str, ...]:
+    """Those of ``modules`` that ``version`` lacks."""
+    return tuple(sorted(modules - {shape.name for shape in version.modules}))
+
+
+def _encode(
+    adapter: Adapter, settings: Settings, references: Mapping[str, coding.Buffer], progress: Progress | None
+) -> coding.Coded:
+    return coding.encode(adapter, settings.target, effort=settings.effort, references=references, progress=progress)
 
 
 def part(progress: Progress, before: int, size: int, total: int) -> Progress:

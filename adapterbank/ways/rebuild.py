@@ -15,6 +15,7 @@ from adapterbank.ways import collection
 from adapterbank.ways.joinable import same_base_model
 from adapterbank.ways.results import Progress, Rebuilt
 from adapterbank.ways.rooms import Rooms, delete_released
+from adapterbank.ways.settings import settings_of
 from adapterbank.ways.sizes import RD, Published, Size
 
 
@@ -69,6 +70,6 @@ def _prepared(
     if components is not None:
         raise UsageError(f"{basis.ref} is a collection of coded adapters (codec rd): it has no components")
     return collection.prepared(
-        rooms, basis.name, chosen, collection.settings_of(rooms, basis),
+        rooms, basis.name, chosen, settings_of(rooms, basis),
         accept_generation_loss=accept_generation_loss, force=force, progress=progress,
     )  # fmt: skip

@@ -52,7 +52,7 @@ def no_bank_of_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
 
 @pytest.fixture(scope="session")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """``in/NAME``: three adapters and a second sql; ``bank``: all of them, a basis over three, a merge, an alias."""
+    """``in/NAME``: three adapters and a second sql; ``bank``: all of them, a basis over three, a merge, an alias, a form."""
     folder = tmp_path_factory.mktemp("prepared")
     for seed, name in enumerate((*NAMES, "sql2", "new")):
         write_adapter(folder / "in" / name, seed=seed)
@@ -64,6 +64,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("model", "add", "tiny/copy"),
         ("basis", "build", "b1", "sql@1", "math", "law", "--components", 2, "--force"),
         ("merge", "average", "sql@1=2", "math", "--name", "both", "--rank", 8),
+        ("encode", "both", "--fixed"),
     ]
     for step in steps:
         ran = invoke(*bank, *step)

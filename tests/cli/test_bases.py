@@ -21,15 +21,61 @@ def test_without_a_size_the_options_are_shown_and_the_exit_status_is_2(run: Run)
     options = ran.json["options"]
     assert [option["components"] for option in options] == sorted(option["components"] for option in options)
     assert options[-1]["error_worst"] < 1e-5 < options[0]["error_worst"]
-    assert "of originals" in run(*BUILD).out
+    text = run(*BUILD).out
+    assert "of originals" in text and "--bits B" in text and "--max-error E" in text
     assert [basis["ref"] for basis in run("basis", "list", "--json").json["bases"]] == ["b1@1"]
 
 
 @pytest.mark.parametrize(
     ("size", "components"), [(("--components", 1), 1), (("--energy", 1), 2), (("--max-error", 1e-3), 2), (("--budget", 10), 2)]
 )
-def test_each_size_option_chooses_p(run: Run, size: tuple[object, ...], components: int):
-    assert run(*BUILD, *size, "--force", "--json").json["components"] == components
+def test_each_size_option_of_the_published_method_chooses_p(run: Run, size: tuple[object, ...], components: int):
+    built = run(*BUILD, "--codec", "rmm", *size, "--force", "--json").json
+    assert (built["codec"], built["components"]) == ("rmm", components)
+
+
+@pytest.mark.parametrize("size", [("--bits", 5), ("--max-error", 0.5), ("--budget", 0.09)])
+def test_a_size_alone_codes_each_adapter(run: Run, size: tuple[str, float]):
+    built = run(*BUILD, *size, "--force", "--json").json
+    assert (built["codec"], built["components"], built["members"]) == ("rd", None, 3)
+    shown = run("basis", "show", "b2", "--json").json
+    assert shown["settings"].pop("effort") == 1
+    ((name, value),) = shown["settings"].items()
+    parameters = run("show", "sql@1", "--json").json["parameters"]
+    if size[0] == "--max-error":
+        assert name == "max_error" and built["error_worst"] <= value == 0.5
+    else:
+        assert name == "bits" and all(8 * form["bytes"] <= value * parameters for form in shown["forms"])
+    if size[0] == "--budget":
+        originals = sum(run("show", ref, "--json").json["bytes"] for ref in ("sql@1", "math", "law"))
+        assert shown["bytes"] + sum(form["bytes"] for form in shown["forms"]) <= size[1] * originals
+
+
+MIXED = [
+    ("--bits", 1, "--gauge", "svd"),
+    ("--bits", 1, "--store-dtype", "float16"),
+    ("--bits", 1, "--codec", "rmm"),
+    ("--components", 1, "--codec", "rd"),
+    ("--energy", 0.5, "--effort", 2),
+    ("--max-error", 0.5, "--gauge", "svd", "--codec", "rd"),
+]
+
+
+@pytest.mark.parametrize("words", MIXED, ids=lambda words: " ".join(map(str, words)))
+def test_options_of_the_two_methods_do_not_mix(run: Run, words: tuple[object, ...]):
+    ran = run(*BUILD, *words, "--json")
+    assert (ran.code, ran.error["code"]) == (2, "usage")
+    assert "published method" in ran.error["message"]
+
+
+def test_an_error_in_a_gauge_means_the_published_method(run: Run):
+    assert run(*BUILD, "--max-error", 1e-3, "--gauge", "svd", "--force", "--json").json["codec"] == "rmm"
+
+
+def test_without_a_size_of_the_coder_nothing_is_measured(run: Run):
+    ran = run(*BUILD, "--codec", "rd", "--json")
+    assert (ran.code, ran.out, ran.error["code"]) == (2, "", "usage")
+    assert ran.error["hint"].endswith("--max-error 0.35")
 
 
 def test_two_sizes_make_no_sense(run: Run):
@@ -47,8 +93,22 @@ def test_show_has_the_error_of_every_member_and_module(run: Run):
     shown = run("basis", "show", "b1", "--json").json
     assert [form["version"] for form in shown["forms"]] == ["law@1", "math@1", "sql@1"]
     assert all(len(form["module_errors"]) == 3 and form["error"] < 1e-4 for form in shown["forms"])
+    assert all(form["modules"] is None for form in shown["forms"])
     text, more = run("basis", "show", "b1").out, run("basis", "show", "b1", "--modules").out
     assert "encoder.layer.0.output.dense" not in text and "encoder.layer.0.output.dense" in more
+
+
+def test_show_tells_how_every_module_is_stored(run: Run):
+    run(*BUILD, "--max-error", 0.5, "--force")
+    for basis in ("b1", "b2"):
+        for form in run("basis", "show", basis, "--modules", "--json").json["forms"]:
+            assert [module["name"] for module in form["modules"]] == sorted(form["module_errors"])
+            assert all(0 <= module["live"] <= module["rank"] == 4 for module in form["modules"])
+            assert 0 < sum(module["bytes"] for module in form["modules"]) <= form["bytes"] * 1.01
+    table = run("basis", "show", "b2", "--modules").out
+    assert "predicted from" in table and "max_error=0.5" in table
+    assert "predicted from" in run("show", "sql@1", "--modules").out
+    assert "predicted from" not in run("show", "sql@1").out
 
 
 def test_adding_above_the_bound_needs_force(run: Run):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, TypedDict
 
-from adapterbank.cli.documents.shared import MemberDocument, ProblemDocument
+from adapterbank.cli.documents.shared import MemberDetailDocument, ProblemDocument
 
 
 class VersionDocument(TypedDict):
@@ -86,7 +86,7 @@ class ShowDocument(VersionDocument):
     carried: list[str]
     obstacle: str | None
     recipe: RecipeDocument | None
-    forms: list[MemberDocument]
+    forms: list[MemberDetailDocument]
     dependents: list[DependentDocument]
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TypedDict
 
-from adapterbank.cli.documents.shared import MemberDocument
+from adapterbank.cli.documents.shared import MemberDetailDocument, MemberDocument
 
 
 class BasisDocument(TypedDict):
-    """A basis; ``bytes`` are its own, without its members'; of ``components``, as asked for, at most members − 1 are stored."""
+    """A basis; ``bytes`` are its own, without its members'. ``codec``: ``rmm``, of whose ``components``, as asked for, at most
+    members − 1 are stored, or ``rd``, a collection of coded adapters without components."""
 
     ref: str
     name: str
@@ -16,7 +17,7 @@ class BasisDocument(TypedDict):
     base_model: str
     codec: str
     gauge: str
-    components: int
+    components: int | None
     dtype: str
     object: str
     bytes: int
@@ -33,16 +34,10 @@ class BasesDocument(TypedDict):
     bases: list[BasisDocument]
 
 
-class MemberDetailDocument(MemberDocument):
-    """A stored form with the error of every module; ``absent`` are the modules that the adapter lacks."""
-
-    absent: list[str]
-    module_errors: dict[str, float | None]
-
-
 class BasisShowDocument(BasisDocument):
-    """A basis with its stored forms."""
+    """A basis with its stored forms; ``settings``: how each of a collection (codec ``rd``) is coded, its target and effort."""
 
+    settings: dict[str, float]
     forms: list[MemberDetailDocument]
 
 
@@ -80,14 +75,37 @@ class RebuiltDocument(TypedDict):
 
 
 class WrittenDocument(TypedDict):
-    """A reconstruction written; ``error_kind``: ``measured`` or ``bound`` (rounding to a narrower dtype makes it a bound)."""
+    """A reconstruction written, from a form in a ``basis`` or on its own (null); ``error_kind``: ``measured`` or ``bound``
+    (rounding to a narrower dtype makes it a bound)."""
 
     ref: str
-    basis: str
+    basis: str | None
+    codec: str
     path: str
     error: float
     error_kind: str
     bytes: int
+
+
+class EncodedDocument(TypedDict):
+    """A version coded on its own: ``status`` is ``new``, ``replaced`` or ``unchanged``, ``bits`` are per LoRA parameter,
+    ``ratio`` is the share of both files as registered."""
+
+    ref: str
+    codec: str
+    status: str
+    bits: float
+    bytes: int
+    ratio: float
+    error: float
+    error_kind: str
+    seconds: float
+
+
+class EncodingsDocument(TypedDict):
+    """Versions coded on their own."""
+
+    encoded: list[EncodedDocument]
 
 
 class ExactFormDocument(TypedDict):
