@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -13,6 +14,7 @@ import pytest
 import torch
 
 from adapterbank import Bank
+from adapterbank.catalog import levels
 from adapterbank.catalog.digests import PROTECTED
 from adapterbank.errors import AdapterBankError, IntegrityError
 from tests.adapters import write_adapter
@@ -21,14 +23,15 @@ from tests.vault.conftest import damage
 
 FLIPS_OF_AN_OBJECT, FLIPS_OF_THE_DATABASE = 60, 150
 MODULES = {"layer.query": (12, 8), "layer.value": (12, 8)}
-KINDS = ("config", "weights", "basis", "coefficients", "merge")
+KINDS = ("config", "weights", "basis", "coefficients", "merge", "coded", "reference")
 
 Serve = Callable[[Bank, Path], object]
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bank with three originals, one of them compacted, their basis, a merge of two, and an alias."""
+    """A bank with three originals, one of them compacted, their basis, a merge of two, aliases, and a version that is coded as
+    differences to its parent, which is coded too."""
     folder = tmp_path_factory.mktemp("rot")
     with Bank.open(folder / "bank", create=True) as bank:
         for seed in range(3):
@@ -36,8 +39,21 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         bank.build_basis("b", ["m0", "m1", "m2"], components=2, force=True)
         bank.merge("average", {"m1": 1.0, "m2": 2.0}, name="mix", rank=2)
         bank.compact(["m0"], level="bounded", drop_exact=True)
+        parent = bank.register(write_adapter(folder / "c1", MODULES, rank=16, seed=9), name="chain")
+        bank.register(nearly(folder / "c1", folder / "c2"), name="chain", parent=parent.ref)
+        assert bank.compact(["chain@2", "chain@1"], level="exact").coded["chain@2"].reference == "chain@1"
         assert bank.verify().problems == ()
     return folder / "bank"
+
+
+def nearly(source: Path, target: Path) -> Path:
+    """A copy of an adapter with the lowest bit of each weight flipped."""
+    shutil.copytree(source, target)
+    data = bytearray((source / "adapter_model.safetensors").read_bytes())
+    for at in range(8 + int.from_bytes(data[:8], "little"), len(data), 4):
+        data[at] ^= 1
+    (target / "adapter_model.safetensors").write_bytes(data)
+    return target
 
 
 @pytest.fixture
@@ -54,7 +70,16 @@ def object_of(bank: Bank, kind: str) -> str:
         "basis": bank.basis("b").object,
         "coefficients": bank.forms("m0")[0].object,
         "merge": bank.find("mix").weights,
+        "coded": coded(bank, "chain@2"),
+        "reference": coded(bank, "chain@1"),
     }[kind]
+
+
+def coded(bank: Bank, ref: str) -> str:
+    with bank.rooms.catalog.reading() as tx:
+        form = levels.exact_form(tx, bank.find(ref))
+    assert form is not None
+    return form.object
 
 
 def serving(kind: str) -> list[Serve]:
@@ -63,6 +88,8 @@ def serving(kind: str) -> list[Serve]:
         "m0": lambda bank, out: bank.export("m0", out, bounded=True),
         "m1": lambda bank, out: bank.export("m1", out),
         "mix": lambda bank, out: bank.export("mix", out),
+        "c1": lambda bank, out: bank.export("chain@1", out),
+        "c2": lambda bank, out: bank.export("chain@2", out),
     }
     reconstruct: Serve = lambda bank, out: bank.reconstruct("m0")  # noqa: E731
     replay: Serve = lambda bank, out: bank.replay("mix")  # noqa: E731
@@ -72,6 +99,12 @@ def serving(kind: str) -> list[Serve]:
         "basis": [reconstruct, exports["m0"], lambda bank, out: bank.add_to_basis("b", "mix", force=True)],
         "coefficients": [reconstruct, exports["m0"]],
         "merge": [exports["mix"]],
+        "coded": [exports["c2"], lambda bank, out: bank.compact(["chain@2"], level="original")],
+        "reference": [
+            exports["c1"],
+            exports["c2"],
+            lambda bank, out: bank.merge("average", {"chain@2": 1.0}, name="x", rank=2),
+        ],
     }[kind]
 
 
@@ -183,7 +216,7 @@ def served(place: Path, out: Path) -> list[object] | AdapterBankError:
     try:
         with Bank.open(place, readonly=True) as bank:
             found: list[object] = []
-            for ref in ("m0@prod", "m1@1", "mix"):
+            for ref in ("m0@prod", "m1@1", "mix", "chain@2"):
                 version = bank.find(ref)
                 bank.export(ref, out / version.name, bounded=True)
                 files = sorted((out / version.name).glob("adapter_*"))
