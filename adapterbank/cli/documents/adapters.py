@@ -8,7 +8,7 @@ from adapterbank.cli.documents.shared import MemberDetailDocument, ProblemDocume
 
 
 class VersionDocument(TypedDict):
-    """A version; ``id`` is its integer id for serving engines, ``level`` is ``original`` or ``bounded``."""
+    """A version; ``id`` is its integer id for serving engines, ``level`` is ``original``, ``exact`` or ``bounded``."""
 
     ref: str
     id: int

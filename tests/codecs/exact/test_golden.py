@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from adapterbank.codecs import exact
-from tests.codecs.exact import made
+from tests.codecs.exact import made, reader
 
 FOLDER = Path(__file__).parent / "golden"
 # The SHA-256 of each file, and of the reference that it needs: the factors are in the objects, not made anew.
@@ -48,6 +48,13 @@ def read(name: str) -> bytes:
 @pytest.mark.parametrize("name", FILES)
 def test_it_decodes_to_what_it_was_made_of(name: str):
     assert sha256(read(name)).hexdigest() == FILES[name][0]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_the_document_alone_is_enough(name: str):
+    reference = FILES[name][1]
+    known = None if reference is None else read(reference)
+    assert reader.read((FOLDER / f"{name}.exact").read_bytes(), known) == read(name)
 
 
 def test_the_codings_are_all_there():
