@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from mmap import mmap
 
 from adapterbank.catalog.rows import NewMember
-from adapterbank.codecs import fixed
+from adapterbank.codecs import coder, fixed
 from adapterbank.codecs.target import Target
 from adapterbank.errors import UsageError
 from adapterbank.lora.adapter import Adapter
@@ -72,8 +72,6 @@ def encode(
     if check_codec(codec) == FIXED:
         made = fixed.encode(adapter, target, sweeps=effort, progress=progress)
         return Coded(made.data, made.error)
-    from adapterbank.codecs import coder
-
     found = coder.encode(adapter, target, effort=effort, references=references, progress=progress)
     return Coded(found.data, found.error, found.reference)
 
@@ -84,6 +82,4 @@ def decode(
     """The adapter in a form: scaling 1, float32, extras verbatim. Raises IntegrityError for damaged bytes."""
     if check_codec(codec) == FIXED:
         return fixed.decode(data, base_model=base_model)
-    from adapterbank.codecs import coder
-
     return coder.decode(data, references=references, base_model=base_model)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from adapterbank import container
 from adapterbank.catalog import bases
 from adapterbank.catalog.rows import Member as MemberRow
-from adapterbank.codecs import fixed
+from adapterbank.codecs import coder, fixed
 from adapterbank.codecs.fixed.planes import groups
 from adapterbank.errors import IntegrityError
 from adapterbank.rmm.objects import Member
@@ -45,8 +45,6 @@ def _projected(rooms: Rooms, form: MemberRow, data: Buffer) -> Found:
 
 
 def _entropy_coded(data: Buffer) -> Found:
-    from adapterbank.codecs import coder
-
     for module in coder.inspect(data).modules:
         yield module.name, module.predict, module.rank, module.live, module.bytes
 
