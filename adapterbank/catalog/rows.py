@@ -61,8 +61,9 @@ class Version:
 
     ``id`` comes from a table that never gives a number twice: it is the integer id for serving engines. ``files`` is the
     digest of the exact bytes of both files, ``content`` that of tensors and effective configuration; ``config`` and
-    ``weights`` are the digests of the two objects. ``level`` is ``original``, or ``bounded`` (then the object
-    ``weights`` is gone and a member of a basis stands for it). ``obstacle`` says why the update is no linear function of
+    ``weights`` are the digests of the two objects. ``level`` is ``original``, ``exact`` (then a coded
+    object stands in the place of ``weights``, see ``levels.exact_form``), or ``bounded`` (then the bytes are gone and a
+    stored form stands for them). ``obstacle`` says why the update is no linear function of
     B·A, ``naming`` how the file names modules (see ``peft_format/names.py``). ``bytes`` counts both files as registered.
     ``method`` is set for merges.
     """
