@@ -6,10 +6,10 @@ PYTEST_ARGS ?= -n 2 --dist worksteal
 RUN := $(VENV)/bin/python
 CODE := adapterbank migrations benchmarks examples tests cli.py
 
-.PHONY: help demo test check format bench docs clean
+.PHONY: help demo test check format bench bench-fidelity docs clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' Makefile
 
 demo: $(VENV)/.demo  ## install into a virtual environment, then the whole way on eight real adapters
 	$(VENV)/bin/adapterbank demo $(ARGS)
@@ -28,6 +28,9 @@ format: $(VENV)/.dev  ## format the code and sort its imports
 
 bench: $(VENV)/.dev  ## all benchmarks; results go to benchmarks/results
 	$(RUN) -m benchmarks $(ARGS)
+
+bench-fidelity: $(VENV)/.bench  ## bits against error beside every rival, on real adapters (ARGS='--data DIR'); tables and plots in docs
+	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(RUN) -m benchmarks.fidelity $(ARGS)
 
 docs: $(VENV)/.dev  ## write docs/cli.md and docs/methods.md anew from the code
 	$(RUN) -m adapterbank.cli.reference > docs/cli.md
@@ -49,3 +52,8 @@ $(VENV)/.demo: pyproject.toml constraints.txt | $(VENV)/bin/python
 $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(RUN) -m pip install --disable-pip-version-check -c constraints.txt -e '.[dev,demo]'
 	@touch $@ $(VENV)/.demo
+
+$(VENV)/.bench: $(VENV)/.dev
+	$(RUN) -m pip install --disable-pip-version-check -c constraints.txt -e '.[bench]' \
+		|| $(RUN) -m pip install --disable-pip-version-check -c constraints.txt 'matplotlib>=3.9'
+	@touch $@

@@ -1,0 +1,46 @@
+"""This coder with every adapter by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor
+
+from adapterbank.codecs.coder import decode, encode
+from adapterbank.codecs.target import Target
+from benchmarks.rate_distortion.families import Family
+from benchmarks.rate_distortion.measure import Inputs
+from benchmarks.rate_distortion.packing import Packed, packed, unpacked
+from benchmarks.rate_distortion.points import ALONE, Outcome, outcome
+
+_MODULE_ERROR = 4  # bytes of the error that is kept for each module
+
+
+def measure(
+    family: Family, targets: Sequence[Target], effort: int, pool: Executor, inputs: Inputs | None, told: Callable[[str], None]
+) -> Iterator[Outcome]:
+    """One outcome for each target, every adapter brought to it by its own step."""
+    arrays = [packed(adapter) for adapter in family.adapters.values()]
+    jobs = {target: [pool.submit(coded, one, target, effort) for one in arrays] for target in targets}
+    for number, (target, pending) in enumerate(jobs.items(), start=1):
+        objects = [job.result() for job in pending]
+        sizes = [len(data) for data in objects]
+        bits = 8 * (sum(sizes) + overhead(family))
+        yield outcome(family, (ALONE, words(target)), bits, [decode(data) for data in objects], inputs, sizes)
+        told(f"{family.name}: coder {number}/{len(jobs)}")
+
+
+def coded(arrays: Packed, target: Target, effort: int) -> bytes:
+    """The object of one adapter."""
+    return encode(unpacked(arrays), target, effort=effort).data
+
+
+def overhead(family: Family) -> int:
+    """Bytes kept beside the coded objects: configurations, equal ones once, and an error for each module."""
+    return family.config_bytes + _MODULE_ERROR * sum(len(adapter.modules) for adapter in family.adapters.values())
+
+
+def words(target: Target) -> str:
+    """The target, short: ``error 0.5``, ``0.22 bits``, ``step 1``."""
+    if target.max_error is not None:
+        return f"error {target.max_error:g}"
+    return f"{target.bits:.3g} bits" if target.bits is not None else f"step {target.step:g}"

@@ -1,0 +1,111 @@
+"""Everything that is measured on one collection."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import Executor
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from adapterbank.codecs.target import Target
+from benchmarks.rate_distortion import alone, rivals, together
+from benchmarks.rate_distortion.accuracies import ORIGINAL, accuracies
+from benchmarks.rate_distortion.encoder import LINES
+from benchmarks.rate_distortion.families import Family
+from benchmarks.rate_distortion.measure import Inputs
+from benchmarks.rate_distortion.plan import Plan, kept, solved
+from benchmarks.rate_distortion.points import OURS, Outcome, Point
+from benchmarks.rate_distortion.shannon import Spectrum, bits_at, bits_at_one_slope
+
+_QUICK_TASKS, _QUICK_LINES = ("cr", "mpqa"), 100
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """The Gaussian Shannon bound in bits per parameter: each adapter brought to the error, and one slope for all."""
+
+    error: float
+    each: float
+    one_slope: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Measured:
+    """What came out for one collection; ``accuracies`` by form and task, with the originals and no adapter at all."""
+
+    family: Family
+    points: tuple[Point, ...]
+    bounds: tuple[Bound, ...]
+    accuracies: Mapping[str, Mapping[str, float]]
+
+    @property
+    def has_rivals(self) -> bool:
+        return any(point.method not in OURS for point in self.points)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """JSON values: every point, the bound, the accuracies."""
+        family = self.family.name
+        found = [{"case": "point"} | point.row() for point in self.points]
+        found += [{"case": "bound", "family": family} | asdict(bound) for bound in self.bounds]
+        return found + [{"case": "accuracy", "form": label} | dict(of) for label, of in self.accuracies.items()]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Bench:
+    """What all collections are measured with: the data, the processes, the inputs of the modules, and whom to tell."""
+
+    data: Path
+    pool: Executor
+    inputs: Inputs | None
+    effort: int
+    quick: bool
+    told: Callable[[str], None]
+
+
+def measured(plan: Plan, bench: Bench) -> Measured:
+    """Rivals, this coder alone and through the bank, the bound, and accuracies where the collection has task heads."""
+    family = plan.make()
+    found: list[Outcome] = []
+    if plan.rivals:
+        labels = partial(solved, quick=bench.quick) if plan.bits else _none
+        found += rivals.measure(family, bench.inputs, bench.pool, bench.told, partial(kept, quick=bench.quick), labels)
+    wanted = [within(family, bits) for bits in plan.bits]
+    targets = [*plan.alone, *wanted]
+    found += alone.measure(family, targets, bench.effort, bench.pool, bench.inputs, bench.told)
+    found += together.measure(family, plan.together, bench.effort, bench.inputs, bench.told) if plan.together else []
+    exact = _accuracies(family, found, bench) if plan.bits and family.heads is not None else {}
+    points = tuple(_with_accuracy(outcome.point, exact) for outcome in found)
+    return Measured(family, points, _bounds(family, plan), exact)
+
+
+def _none(_: str) -> bool:
+    return False
+
+
+def within(family: Family, bits: float) -> Target:
+    """The target of an object that takes ``bits`` with what is kept beside it, or without where that is more already."""
+    beside = 8 * alone.overhead(family) / family.parameters
+    return Target(bits=bits - beside if bits > 2 * beside else bits)
+
+
+def _accuracies(family: Family, found: list[Outcome], bench: Bench) -> dict[str, dict[str, float]]:
+    forms = {outcome.point.label: outcome.adapters for outcome in found if outcome.adapters}
+    forms = {ORIGINAL: family.adapters} | forms
+    lines = _QUICK_LINES if bench.quick else LINES
+    if bench.quick:
+        forms = {label: {task: adapters[task] for task in _QUICK_TASKS} for label, adapters in forms.items()}
+    return accuracies(bench.data, str(family.heads), forms, lines, bench.pool, bench.told)
+
+
+def _with_accuracy(point: Point, exact: Mapping[str, Mapping[str, float]]) -> Point:
+    of_tasks = exact.get(point.label)
+    return point if of_tasks is None else replace(point, accuracy=mean(of_tasks.values()))
+
+
+def _bounds(family: Family, plan: Plan) -> tuple[Bound, ...]:
+    spectra = [Spectrum.of(adapter) for adapter in family.adapters.values()]
+    errors = [target.max_error for target in plan.alone if target.max_error is not None]
+    return tuple(Bound(error, bits_at(spectra, error), bits_at_one_slope(spectra, error)) for error in errors)

@@ -1,0 +1,78 @@
+"""A whole bank beside its counted bits: files on disk after compact, VACUUM and checkpoint, minus those of an empty bank."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+import tempfile
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from adapterbank import Bank
+from adapterbank.peft_format.writer import encode, write_directory
+from benchmarks.rate_distortion.alone import overhead
+from benchmarks.rate_distortion.families import Family
+from benchmarks.rate_distortion.synthetic import null
+
+MAX_ERROR, EFFORT = 0.1, 0
+_BATCH = 50
+
+
+@dataclass(frozen=True, slots=True)
+class WholeBank:
+    """``counted`` as in all tables, ``on_disk`` measured, both in bytes."""
+
+    adapters: int
+    counted: int
+    on_disk: int
+
+    @property
+    def excess(self) -> float:
+        """How much larger the bank is than what was counted."""
+        return self.on_disk / self.counted - 1.0
+
+
+def measure(source: Family, count: int, told: Callable[[str], None], folder: Path | None = None) -> WholeBank:
+    """``count`` seeded adapters with the shapes and spectrum of the source's first, registered, coded, exact bytes dropped."""
+    with tempfile.TemporaryDirectory(dir=folder) as place:
+        root = Path(place)
+        with Bank.open(root / "empty", create=True):
+            pass
+        with Bank.open(root / "bank", create=True) as bank:
+            counted = 0
+            for start in range(0, count, _BATCH):
+                counted += _filled(bank, source, range(start, min(start + _BATCH, count)), root / "in")
+                told(f"whole bank: {min(start + _BATCH, count)}/{count} adapters")
+            bank.gc(grace=0.0)
+        sizes = [_size(root / name) for name in ("bank", "empty")]
+    return WholeBank(count, counted, sizes[0] - sizes[1])
+
+
+def _filled(bank: Bank, source: Family, numbers: range, place: Path) -> int:
+    """Register, code and compact adapters with these seeds; the bytes counted for them."""
+    refs, counted = [], 0
+    for number in numbers:
+        family = null(source, 1, seed=1000 + number)
+        ((name, adapter),) = family.adapters.items()
+        files = encode(adapter, family.configs[name], dtype=torch.float32)
+        write_directory(place, files)
+        ref = bank.register(place, name=f"adapter{number}").ref
+        counted += bank.encode(ref, max_error=MAX_ERROR, effort=EFFORT).bytes + overhead(family) - family.config_bytes
+        counted += len(files["adapter_config.json"]) if number == 0 else 0  # equal ones are one object
+        refs.append(ref)
+        shutil.rmtree(place)
+    bank.compact(refs, level="bounded", drop_exact=True)
+    return counted
+
+
+def _size(root: Path) -> int:
+    """Bytes of all files of a closed bank after VACUUM and checkpoint."""
+    for path in root.rglob("*.db"):
+        with closing(sqlite3.connect(path)) as connection:
+            connection.execute("VACUUM")
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    return sum(path.stat().st_size for path in root.rglob("*") if path.is_file())
