@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from adapterbank.lora.adapter import Adapter
@@ -22,7 +22,7 @@ REAL = {
 class Family:
     """Adapters by name with their ``adapter_config.json``; ``heads`` names the task heads, if there are any.
 
-    ``parents`` says which version an adapter was made from.
+    ``parents`` says which version an adapter was made from, ``folders`` where real ones lie.
     """
 
     name: str
@@ -31,6 +31,7 @@ class Family:
     configs: Mapping[str, bytes]
     heads: str | None = None
     parents: Mapping[str, str] | None = None
+    folders: Mapping[str, Path] | None = None
 
     @property
     def parameters(self) -> int:
@@ -49,13 +50,8 @@ class Family:
     def first(self, count: int) -> Family:
         """The same with its first adapters only."""
         names = list(self.adapters)[:count]
-        return Family(
-            self.name,
-            self.title,
-            {name: self.adapters[name] for name in names},
-            {name: self.configs[name] for name in names},
-            self.heads,
-        )
+        adapters, configs = {name: self.adapters[name] for name in names}, {name: self.configs[name] for name in names}
+        return replace(self, adapters=adapters, configs=configs)
 
 
 def real(data: Path, name: str) -> Family:
@@ -63,7 +59,7 @@ def real(data: Path, name: str) -> Family:
     folders = sorted(path for path in (data / name).iterdir() if (path / CONFIG).is_file())
     configs = {path.name: (path / CONFIG).read_bytes() for path in folders}
     adapters = {path.name: read(configs[path.name], (path / WEIGHTS).read_bytes()) for path in folders}
-    return Family(name, REAL[name], adapters, configs, name)
+    return Family(name, REAL[name], adapters, configs, name, folders={path.name: path for path in folders})
 
 
 def missing(data: Path, names: Sequence[str] = tuple(REAL)) -> list[str]:

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from adapterbank.lora.adapter import Adapter, Factors
 from adapterbank.lora.delta import delta_error
-from benchmarks.baselines.collection import Collection
+from benchmarks.baselines.collection import Collection, mapped
 from benchmarks.rate_distortion.families import Family
 
 CONDITION = 10.0
@@ -62,21 +63,15 @@ def chain(source: Family, share: float, kind: str, length: int = 4, seed: int = 
         before = found[f"v{i}"]
         step = _noise(before, draw) if kind == "random" else _toward(before, second)
         found[f"v{i + 1}"] = _of_size(before, step, share)
-    parents = {f"v{i + 1}": f"v{i}" for i in range(1, length)}
     made = _family(f"chain-{kind}-{round(100 * share)}", f"versions, {kind} steps of {share:.0%}", found, source)
-    return Family(made.name, made.title, made.adapters, made.configs, None, parents)
+    return replace(made, parents={f"v{i + 1}": f"v{i}" for i in range(1, length)})
 
 
 def _family(name: str, title: str, adapters: Mapping[str, Adapter], source: Family) -> Family:
-    """Scaling 1 says so in the configuration; the others keep the source's."""
-    config = next(iter(source.configs.values()))
-    plain = json.dumps(json.loads(config) | {"lora_alpha": source.rank}, indent=2).encode()
-    configs = {n: plain if _unscaled(adapter) else config for n, adapter in adapters.items()}
-    return Family(name, title, adapters, configs)
-
-
-def _unscaled(adapter: Adapter) -> bool:
-    return all(factors.scaling == 1.0 for factors in adapter.modules.values())
+    """Scaling folded into B, and a configuration that says so."""
+    config = json.dumps(json.loads(next(iter(source.configs.values()))) | {"lora_alpha": source.rank}, indent=2).encode()
+    folded = {n: mapped(adapter, lambda f: Factors(f.A, f.B * f.scaling)) for n, adapter in adapters.items()}
+    return Family(name, title, folded, dict.fromkeys(adapters, config))
 
 
 def _balanced(source: Family, count: int) -> Sequence[Adapter]:

@@ -39,20 +39,19 @@ def measure(
 
 
 def registered(bank: Bank, family: Family, place: Path) -> Mapping[str, str]:
-    """The references of the family's adapters, registered from PEFT directories; factors bit for bit as they are."""
+    """The references of the family's adapters, registered from where they lie or else from directories written for it."""
     refs: dict[str, str] = {}
-    for name, adapter in family.adapters.items():
-        folder = place / name
-        files = encode(adapter, family.configs[name], dtype=torch.float32)
-        write_directory(folder, {CONFIG: family.configs[name] if _plain(family) else files[CONFIG], WEIGHTS: files[WEIGHTS]})
+    for name in family.adapters:
+        folder = place / name if family.folders is None else family.folders[name]
+        if family.folders is None:
+            written(family, name, folder)
         parent = (family.parents or {}).get(name)
-        made = bank.register(
-            folder, name=name if family.parents is None else _CHAIN, parent=None if parent is None else refs[parent]
-        )
-        refs[name] = made.ref
+        known = name if family.parents is None else _CHAIN
+        refs[name] = bank.register(folder, name=known, parent=None if parent is None else refs[parent]).ref
     return refs
 
 
-def _plain(family: Family) -> bool:
-    """Whether the scaling of the factors is 1, as the configuration then says."""
-    return all(f.scaling == 1.0 for adapter in family.adapters.values() for f in adapter.modules.values())
+def written(family: Family, name: str, folder: Path) -> None:
+    """One adapter of a family without folders, of scaling 1, as a PEFT directory with its configuration as it is."""
+    weights = encode(family.adapters[name], family.configs[name], dtype=torch.float32)[WEIGHTS]
+    write_directory(folder, {CONFIG: family.configs[name], WEIGHTS: weights})

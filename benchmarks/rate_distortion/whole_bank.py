@@ -10,13 +10,11 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from adapterbank import Bank
-from adapterbank.peft_format.writer import encode, write_directory
 from benchmarks.rate_distortion.alone import overhead
 from benchmarks.rate_distortion.families import Family
 from benchmarks.rate_distortion.synthetic import null
+from benchmarks.rate_distortion.together import written
 
 MAX_ERROR, EFFORT = 0.1, 0
 _BATCH = 50
@@ -57,12 +55,10 @@ def _filled(bank: Bank, source: Family, numbers: range, place: Path) -> int:
     refs, counted = [], 0
     for number in numbers:
         family = null(source, 1, seed=1000 + number)
-        ((name, adapter),) = family.adapters.items()
-        files = encode(adapter, family.configs[name], dtype=torch.float32)
-        write_directory(place, files)
+        written(family, next(iter(family.adapters)), place)
         ref = bank.register(place, name=f"adapter{number}").ref
-        counted += bank.encode(ref, max_error=MAX_ERROR, effort=EFFORT).bytes + overhead(family) - family.config_bytes
-        counted += len(files["adapter_config.json"]) if number == 0 else 0  # equal ones are one object
+        own = overhead(family) - (family.config_bytes if number else 0)  # the configuration is one object for all
+        counted += bank.encode(ref, max_error=MAX_ERROR, effort=EFFORT).form.bytes + own
         refs.append(ref)
         shutil.rmtree(place)
     bank.compact(refs, level="bounded", drop_exact=True)
