@@ -24,7 +24,6 @@ LEVELS = ("original", "exact", "bounded")
     "compact",
     examples=(
         "adapterbank compact --where 'created<2026-01-01' --level exact",
-        "adapterbank compact sql@1 --level bounded --drop-exact --dry-run",
         "adapterbank compact sql@1 math@2 --level bounded --basis b1 --drop-exact --yes",
         "adapterbank compact sql@1 --level original",
     ),

@@ -60,7 +60,7 @@ def to_bounded(rooms: Rooms, chosen: Sequence[Version], *, basis: str | None, dr
     forms: dict[str, Member] = {}
     merges: set[str] = set()
     freed = 0
-    with rooms.catalog.writing(dry_run=dry_run) as tx:
+    with rooms.vault.holding(), rooms.catalog.writing(dry_run=dry_run) as tx:
         found = [versions.get(tx, ref) for ref in refs]  # another process may have been faster
         # What is coded as differences to another version is younger, so it has the larger id and goes first.
         for version in sorted(found, key=lambda version: -version.id):

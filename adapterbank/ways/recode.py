@@ -60,11 +60,11 @@ def to_original(rooms: Rooms, chosen: Sequence[Version], *, dry_run: bool, progr
     done: list[str] = []
     freed = 0
     for version in _each(rooms, chosen, "exact", progress):
-        with rooms.catalog.reading() as tx:
-            form = levels.exact_form(tx, version)
-        if form is None:
-            continue  # another process was faster
         with rooms.vault.holding(), rooms.vault.stage() as staged:
+            with rooms.catalog.reading() as tx:
+                form = levels.exact_form(tx, version)
+            if form is None:
+                continue  # another process was faster
             for part in rebuilt(rooms, version, form):
                 staged.write(part)
             if staged.digest() != version.weights:

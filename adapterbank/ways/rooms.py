@@ -42,31 +42,26 @@ def weights_of(rooms: Rooms, version: Version) -> Iterator[tuple[bytes, Mapped]]
 
 def _weights(rooms: Rooms, version: Version) -> Mapped:
     """The weights as a mapping, at whatever level they are by now: ``version`` may be older than the last ``compact``."""
-    while True:
-        try:
-            return _at_level(rooms, version)
-        except NotFoundError:
-            with rooms.catalog.reading() as tx:
-                now = versions.get(tx, version.ref)
-            if now.level == version.level:
-                raise
-            version = now
+    try:
+        return _at_its_level(rooms, version)
+    except NotFoundError:  # changed between reading its row and opening its object; with deletion kept away it cannot be
+        with rooms.vault.holding():
+            return _at_its_level(rooms, version)
 
 
-def _at_level(rooms: Rooms, version: Version) -> Mapped:
-    if version.level == "bounded":
-        raise BoundedOnlyError(
-            f"{version.ref} is kept only in a bounded form: its exact bytes were dropped by compact",
-            hint=f"adapterbank reconstruct {version.ref} DIR, or adapterbank export --bounded {version.ref} DIR",
-        )
-    if version.level == "original":
-        return rooms.vault.open(version.weights)
+def _at_its_level(rooms: Rooms, version: Version) -> Mapped:
     with rooms.catalog.reading() as tx:
-        form = levels.exact_form(tx, version)
+        now = versions.get(tx, version.ref)
+        form = levels.exact_form(tx, now)
+    if now.level == "bounded":
+        raise BoundedOnlyError(
+            f"{now.ref} is kept only in a bounded form: its exact bytes were dropped by compact",
+            hint=f"adapterbank reconstruct {now.ref} DIR, or adapterbank export --bounded {now.ref} DIR",
+        )
     if form is None:
-        raise NotFoundError(f"no coded object stands for {version.ref} at level exact", hint=_VERIFY)
+        return rooms.vault.open(now.weights)
     with storage_errors("decode a version in", Path(gettempdir())), TemporaryFile() as file:
-        for part in rebuilt(rooms, version, form):
+        for part in rebuilt(rooms, now, form):
             file.write(part)
         file.flush()
         return Mapped(file.fileno())
