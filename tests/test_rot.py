@@ -23,15 +23,27 @@ from tests.vault.conftest import damage
 
 FLIPS_OF_AN_OBJECT, FLIPS_OF_THE_DATABASE = 60, 150
 MODULES = {"layer.query": (12, 8), "layer.value": (12, 8)}
-KINDS = ("config", "weights", "basis", "coefficients", "merge", "coded", "reference")
+KINDS = (
+    "config",
+    "weights",
+    "basis",
+    "coefficients",
+    "merge",
+    "coded",
+    "reference",
+    "form",
+    "form's reference",
+    "fixed",
+    "target",
+)
 
 Serve = Callable[[Bank, Path], object]
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bank with three originals, one of them compacted, their basis, a merge of two, aliases, and a version that is coded as
-    differences to its parent, which is coded too."""
+    """A bank with three originals, one of them compacted, their basis, a merge of two, aliases, a version that is coded as
+    differences to its parent, which is coded too, and a collection whose second form was coded against the first."""
     folder = tmp_path_factory.mktemp("rot")
     with Bank.open(folder / "bank", create=True) as bank:
         for seed in range(3):
@@ -42,6 +54,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         parent = bank.register(write_adapter(folder / "c1", MODULES, rank=16, seed=9), name="chain")
         bank.register(nearly(folder / "c1", folder / "c2"), name="chain", parent=parent.ref)
         assert bank.compact(["chain@2", "chain@1"], level="exact").coded["chain@2"].reference == "chain@1"
+        bank.build_basis("k", ["chain@1", "chain@2"], max_error=0.5)
+        assert [member.reference for member in bank.members("k")] == [None, "chain@1"]
+        bank.encode("m2", quality="small", codec="fixed")
         assert bank.verify().problems == ()
     return folder / "bank"
 
@@ -72,6 +87,10 @@ def object_of(bank: Bank, kind: str) -> str:
         "merge": bank.find("mix").weights,
         "coded": coded(bank, "chain@2"),
         "reference": coded(bank, "chain@1"),
+        "form": bank.members("k")[1].object,
+        "form's reference": bank.members("k")[0].object,
+        "fixed": next(form.object for form in bank.forms("m2") if form.codec == "fixed"),
+        "target": bank.basis("k").object,
     }[kind]
 
 
@@ -104,6 +123,25 @@ def serving(kind: str) -> list[Serve]:
             exports["c1"],
             exports["c2"],
             lambda bank, out: bank.merge("average", {"chain@2": 1.0}, name="x", rank=2),
+        ],
+        "form": [
+            lambda bank, out: bank.write_reconstruction("chain@2", out, basis="k"),
+            lambda bank, out: bank.form_modules(bank.members("k")[1]),
+            lambda bank, out: bank.compact(["chain@2"], basis="k", drop_exact=True),
+        ],
+        "form's reference": [
+            lambda bank, out: bank.write_reconstruction("chain@1", out, basis="k"),
+            lambda bank, out: bank.write_reconstruction("chain@2", out, basis="k"),
+            lambda bank, out: bank.add_to_basis("k", "m1", force=True),
+        ],
+        "fixed": [
+            lambda bank, out: bank.write_reconstruction("m2", out, codec="fixed"),
+            lambda bank, out: bank.form_modules(next(form for form in bank.forms("m2") if form.codec == "fixed")),
+        ],
+        "target": [
+            lambda bank, out: bank.add_to_basis("k", "m1", force=True),
+            lambda bank, out: bank.rebuild_basis("k"),
+            lambda bank, out: bank.basis_settings("k"),
         ],
     }[kind]
 
