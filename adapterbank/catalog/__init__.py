@@ -20,8 +20,10 @@ Every function takes an open transaction ``tx`` first; values are in ``rows``. I
                 listing(tx, name=None) -> list[Alias] · history(tx, name) -> list[AliasEvent]
     labels      label(tx, version, *, tags=None, metrics=None, note=None, untag=()) -> Version
     bases       add(tx, NewBasis) -> Basis · get(tx, ref) -> Basis · listing(tx, name=None) -> list[Basis]
-    members     add(tx, basis, version, NewMember) -> Member · get(tx, basis, version) -> Member
-                of_basis(tx, basis) -> list[Member] · of_version(tx, version) -> list[Member] (smallest error first)
+    members     add(tx, basis, version, NewMember) -> Member (basis None: a form that stands alone)
+                get(tx, basis, version) -> Member · alone(tx, version, codec) -> Member | None
+                refuse_second(tx, basis, version, codec) · of_basis(tx, basis) -> list[Member]
+                of_version(tx, version) -> list[Member] (smallest error first)
     recipes     add(tx, version, *, method, body, residual, environment, constituents) -> Recipe
                 get(tx, version) -> Recipe | None
     edges       add(tx, dependent, needed, kind) · dependents(tx, node_id) -> list[Edge] · needs(tx, node_id) -> list[Edge]

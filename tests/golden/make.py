@@ -19,6 +19,7 @@ from typing import Any
 from unittest.mock import patch
 
 from adapterbank import Bank
+from adapterbank.catalog.rows import Member
 from tests.adapters import write_adapter
 
 HERE = Path(__file__).parent
@@ -26,10 +27,12 @@ PLACE, EXPECTED = HERE / "bank-0001", HERE / "expected-0001.json"
 TIME = "2025-01-01T00:00:00.000000Z"
 MODULES = {"layer.0.query": (6, 5), "layer.0.value": (6, 5), "layer.1.query": (6, 5)}
 BASES = {"full": "float32", "half": "bfloat16"}
+COLLECTION = "coded"
 
 
 def make(place: Path) -> None:
-    """A bank with every kind of row and object: originals, a compacted one, bases in two dtypes, a merge, aliases, labels."""
+    """A bank with every kind of row and object: originals, a compacted one, bases in two dtypes, a collection, forms that stand
+    alone, a merge, aliases, labels."""
     with still_clock(), tempfile.TemporaryDirectory() as folder, Bank.open(place, create=True) as bank:
         for seed, name in enumerate(("sql", "math", "law")):
             dtype = "bfloat16" if name == "law" else "float32"
@@ -41,6 +44,9 @@ def make(place: Path) -> None:
         for name, dtype in BASES.items():
             bank.build_basis(name, ["sql@1", "math", "law"], components=2, gauge="svd", dtype=dtype, force=True)
         bank.add_to_basis("full", "sql@2", force=True)
+        bank.build_basis(COLLECTION, ["sql@1", "math"], max_error=0.5)
+        for codec in ("rd", "fixed"):
+            bank.encode("math", max_error=0.5, codec=codec)
         bank.merge("average", {"sql@1": 1.0, "math": 3.0}, name="mix", rank=3)
         bank.compact(["law"], level="bounded", basis="half", drop_exact=True)
         bank.gc(grace=0.0)
@@ -68,13 +74,23 @@ def expected(place: Path) -> dict[str, Any]:
         found = {
             "versions": [asdict(version) for version in bank.versions()],
             "bases": [asdict(basis) for basis in bank.bases()],
-            "members": [asdict(member) for name in BASES for member in bank.members(name)],
+            "members": [asdict(member) for name in (*BASES, COLLECTION) for member in bank.members(name)],
+            "forms": [asdict(form) for form in bank.forms("math")],
+            "settings": bank.basis_settings(COLLECTION),
+            "decoded": {form.object: decoded(bank, form) for form in bank.forms("math") if form.codec != "rmm"},
             "aliases": [asdict(event) for event in bank.history("sql").events],
             "recipe": bank.recipe("mix"),
             "base_models": bank.base_models(),
             "exported": exported,
         }
         return json.loads(json.dumps(found, default=asdict))  # type: ignore[no-any-return]
+
+
+def decoded(bank: Bank, form: Member) -> str:
+    """SHA-256 of the float32 factors in a coded form, B then A, module by module: the same on every machine."""
+    modules = bank.reconstruct(form.version, basis=form.basis, codec=form.codec).modules
+    parts = [tensor.numpy().astype("<f4").tobytes() for _, factors in modules.items() for tensor in (factors.B, factors.A)]
+    return sha256(b"".join(parts)).hexdigest()
 
 
 @contextlib.contextmanager
