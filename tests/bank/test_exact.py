@@ -14,12 +14,13 @@ import pytest
 import torch
 
 from adapterbank import Bank
-from adapterbank.catalog import levels
+from adapterbank.catalog import edges, levels, tables
 from adapterbank.codecs import exact
 from adapterbank.errors import (
     BoundedOnlyError,
     IntegrityError,
     InUseError,
+    NotFoundError,
     RefusedInputError,
     StorageError,
     UsageError,
@@ -286,6 +287,25 @@ def test_a_coded_object_of_another_file_is_found_by_verify(bank, add, tmp_path):
     assert [(problem.code, problem.where) for problem in bank.verify().problems] == [("exact_form", "sql@1")]
     with pytest.raises(IntegrityError, match="expected"):
         bank.export("sql", tmp_path / "out")
+
+
+def test_rows_that_contradict_each_other_are_found_by_verify(bank, chain, tmp_path):
+    """An exact version without its object, and a chain of differences: both sealed as good rows are."""
+    bank.compact(["sql@2", "sql@3"], level="exact")
+    first, second = bank.find("sql@1"), bank.find("sql@2")
+    with bank.rooms.catalog.writing() as tx:
+        edges.add(tx, first.id, bank.find("sql@3").id, edges.DIFFERENCE)
+    assert {problem.code for problem in bank.verify().problems} == {"edge", "exact_form"}
+    with pytest.raises(IntegrityError, match="no bytes of its own"):
+        bank.export("sql@2", tmp_path / "out")
+    with bank.rooms.catalog.writing() as tx:
+        tx.execute(tables.edges.delete().where(tables.edges.c.dependent == first.id, tables.edges.c.kind == edges.DIFFERENCE))
+        tx.execute(tables.edges.delete().where(tables.edges.c.dependent == second.id, tables.edges.c.kind == edges.EXACT))
+    assert [problem.code for problem in bank.verify().problems] == ["edge"]
+    with pytest.raises(NotFoundError):
+        bank.export("sql@2", tmp_path / "out")
+    assert bank.register(chain[1], name="sql").status == "restored"
+    assert bank.verify().problems == ()
 
 
 def test_an_object_that_does_not_decode_is_never_adopted(bank, place, add, monkeypatch):
