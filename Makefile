@@ -30,7 +30,7 @@ bench: $(VENV)/.dev  ## all benchmarks; results go to benchmarks/results
 	$(RUN) -m benchmarks $(ARGS)
 
 bench-fidelity: $(VENV)/.bench  ## bits against error beside every rival, on real adapters (ARGS='--data DIR'); tables and plots in docs
-	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(RUN) -m benchmarks.fidelity $(ARGS)
+	HF_HUB_OFFLINE=1 $(RUN) -m benchmarks.fidelity $(ARGS)
 
 docs: $(VENV)/.dev  ## write docs/cli.md and docs/methods.md anew from the code
 	$(RUN) -m adapterbank.cli.reference > docs/cli.md

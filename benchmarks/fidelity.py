@@ -17,8 +17,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import torch
-
 from benchmarks.baselines.collection import Collection
 from benchmarks.baselines.published import Reproduced, reproduce
 from benchmarks.harness import RESULTS, Report, Target
@@ -46,7 +44,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         what = absent() or f"{', '.join(lacking)} in {given.data.name}"
         print(f"no {what}: name a folder of adapters with --data, and install the extra 'bench'", file=sys.stderr)
         sys.exit(2)
-    torch.set_num_threads(1)
     source = real(given.data, "r16")
     known = reproduce(Collection.of(source.adapters))
     print("\n".join(one.text() for one in known), flush=True)

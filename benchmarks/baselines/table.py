@@ -29,7 +29,7 @@ class Rival:
 
     @property
     def name(self) -> str:
-        return f"{self.method} {self.setting}"
+        return f"{self.method} {self.setting}".strip()
 
 
 def rivals(adapters: int, rank: int) -> list[Rival]:

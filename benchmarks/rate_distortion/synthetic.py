@@ -54,7 +54,7 @@ def copies(source: Family, count: int = 4, seed: int = 3) -> Family:
     return _family("copies", f"one adapter in {count} gauges", found, source)
 
 
-def chain(source: Family, share: float, kind: str, length: int = 4, seed: int = 4) -> Family:
+def chain(source: Family, share: float, kind: str, length: int = 3, seed: int = 4) -> Family:
     """``length`` versions; a step is ``random`` (noise on both factors) or ``toward`` the source's second adapter."""
     first, second = list(source.adapters.values())[:2]
     draw = torch.Generator().manual_seed(seed)
