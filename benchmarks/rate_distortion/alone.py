@@ -7,22 +7,27 @@ from concurrent.futures import Executor
 
 from adapterbank.codecs.coder import decode, encode
 from adapterbank.codecs.target import Target
+from adapterbank.errors import ErrorBoundError
 from benchmarks.rate_distortion.families import Family
 from benchmarks.rate_distortion.measure import Inputs
 from benchmarks.rate_distortion.packing import Packed, packed, unpacked
-from benchmarks.rate_distortion.points import ALONE, Outcome, outcome
+from benchmarks.rate_distortion.points import ALONE, Outcome, Unreached, outcome
 
 _MODULE_ERROR = 4  # bytes of the error that is kept for each module
 
 
 def measure(
     family: Family, targets: Sequence[Target], effort: int, pool: Executor, inputs: Inputs | None, told: Callable[[str], None]
-) -> Iterator[Outcome]:
+) -> Iterator[Outcome | Unreached]:
     """One outcome for each target, every adapter brought to it by its own step."""
     arrays = [packed(adapter) for adapter in family.adapters.values()]
     jobs = {target: [pool.submit(coded, one, target, effort) for one in arrays] for target in targets}
     for number, (target, pending) in enumerate(jobs.items(), start=1):
-        objects = [job.result() for job in pending]
+        try:
+            objects = [job.result() for job in pending]
+        except ErrorBoundError as error:
+            yield Unreached(family.name, ALONE, words(target), str(error))
+            continue
         sizes = [len(data) for data in objects]
         bits = 8 * (sum(sizes) + overhead(family))
         yield outcome(family, (ALONE, words(target)), bits, [decode(data) for data in objects], inputs, sizes)

@@ -23,7 +23,10 @@ _LOSSLESS = {"float32": 0.84, "bfloat16": 0.68}
 def goals(found: Sequence[Measured], once: Once) -> list[Target]:
     """Every target that what was measured allows to judge."""
     by_name = {one.family.name: one for one in found}
-    judged = [*_sizes(by_name), *_rivals(found), *_sharing(by_name), *_chains(found), *_accuracy(by_name)]
+    judged = [
+        Target(f"{one.family.name}: targets that were not reached", len(one.unreached), 0) for one in found if one.unreached
+    ]
+    judged += [*_sizes(by_name), *_rivals(found), *_sharing(by_name), *_chains(found), *_accuracy(by_name)]
     judged += [Target(f"lossless, {one.family} as {one.dtype}", one.ratio, _LOSSLESS[one.dtype]) for one in once.lossless]
     return judged + (_speed(once.speed) if once.speed else []) + (_bank(once.bank) if once.bank else [])
 

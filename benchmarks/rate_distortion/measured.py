@@ -17,7 +17,7 @@ from benchmarks.rate_distortion.encoder import LINES
 from benchmarks.rate_distortion.families import Family
 from benchmarks.rate_distortion.measure import Inputs
 from benchmarks.rate_distortion.plan import Plan, kept, solved
-from benchmarks.rate_distortion.points import OURS, Outcome, Point
+from benchmarks.rate_distortion.points import OURS, Outcome, Point, Unreached
 from benchmarks.rate_distortion.shannon import Spectrum, bits_at, bits_at_one_slope
 
 _QUICK_TASKS, _QUICK_LINES = ("cr", "mpqa"), 100
@@ -34,12 +34,14 @@ class Bound:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Measured:
-    """What came out for one collection; ``accuracies`` by form and task, with the originals and no adapter at all."""
+    """What came out for one collection; ``accuracies`` by form and task, with the originals and no adapter at all;
+    ``unreached`` are targets that this coder refused."""
 
     family: Family
     points: tuple[Point, ...]
     bounds: tuple[Bound, ...]
     accuracies: Mapping[str, Mapping[str, float]]
+    unreached: tuple[Unreached, ...] = ()
 
     @property
     def has_rivals(self) -> bool:
@@ -50,6 +52,7 @@ class Measured:
         family = self.family.name
         found = [{"case": "point"} | point.row() for point in self.points]
         found += [{"case": "bound", "family": family} | asdict(bound) for bound in self.bounds]
+        found += [{"case": "unreached"} | asdict(one) for one in self.unreached]
         return found + [{"case": "accuracy", "form": label} | dict(of) for label, of in self.accuracies.items()]
 
 
@@ -68,17 +71,19 @@ class Bench:
 def measured(plan: Plan, bench: Bench) -> Measured:
     """Rivals, this coder alone and through the bank, the bound, and accuracies where the collection has task heads."""
     family = plan.make()
-    found: list[Outcome] = []
+    made: list[Outcome | Unreached] = []
     if plan.rivals:
         labels = partial(solved, quick=bench.quick) if plan.bits else _none
-        found += rivals.measure(family, bench.inputs, bench.pool, bench.told, partial(kept, quick=bench.quick), labels)
+        made += rivals.measure(family, bench.inputs, bench.pool, bench.told, partial(kept, quick=bench.quick), labels)
     wanted = [within(family, bits) for bits in plan.bits]
     targets = [*plan.alone, *wanted]
-    found += alone.measure(family, targets, bench.effort, bench.pool, bench.inputs, bench.told)
-    found += together.measure(family, plan.together, bench.effort, bench.inputs, bench.told) if plan.together else []
+    made += alone.measure(family, targets, bench.effort, bench.pool, bench.inputs, bench.told)
+    made += together.measure(family, plan.together, bench.effort, bench.inputs, bench.told) if plan.together else []
+    found = [one for one in made if isinstance(one, Outcome)]
     exact = _accuracies(family, found, bench) if plan.bits and family.heads is not None else {}
     points = tuple(_with_accuracy(outcome.point, exact) for outcome in found)
-    return Measured(family, points, _bounds(family, plan), exact)
+    unreached = tuple(one for one in made if isinstance(one, Unreached))
+    return Measured(family, points, _bounds(family, plan), exact, unreached)
 
 
 def _none(_: str) -> bool:

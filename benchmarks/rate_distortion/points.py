@@ -52,6 +52,16 @@ class Outcome:
     adapters: Mapping[str, Adapter]
 
 
+@dataclass(frozen=True, slots=True)
+class Unreached:
+    """A target that this coder refused, and what it said."""
+
+    family: str
+    method: str
+    setting: str
+    why: str
+
+
 def outcome(
     family: Family,
     name: tuple[str, str],

@@ -10,27 +10,31 @@ import torch
 
 from adapterbank import Bank
 from adapterbank.codecs.target import Target
+from adapterbank.errors import ErrorBoundError
 from adapterbank.peft_format.writer import encode, write_directory
 from benchmarks.adapters import CONFIG, WEIGHTS
 from benchmarks.rate_distortion.alone import overhead, words
 from benchmarks.rate_distortion.families import Family
 from benchmarks.rate_distortion.measure import Inputs
-from benchmarks.rate_distortion.points import TOGETHER, Outcome, outcome
+from benchmarks.rate_distortion.points import TOGETHER, Outcome, Unreached, outcome
 
 _CHAIN = "model"  # versions that descend from each other have one name
 
 
 def measure(
     family: Family, targets: Sequence[Target], effort: int, inputs: Inputs | None, told: Callable[[str], None]
-) -> Iterator[Outcome]:
+) -> Iterator[Outcome | Unreached]:
     """One outcome for each target: objects of the members and of the basis, configurations and module errors are counted."""
     with tempfile.TemporaryDirectory() as place, Bank.open(Path(place) / "bank", create=True) as bank:
         refs = registered(bank, family, Path(place))
         for number, target in enumerate(targets, start=1):
             name = f"target{number}"
-            basis = bank.build_basis(
-                name, list(refs.values()), codec="rd", bits=target.bits, max_error=target.max_error, effort=effort, force=True
-            )
+            wanted = {"bits": target.bits, "max_error": target.max_error}
+            try:
+                basis = bank.build_basis(name, list(refs.values()), codec="rd", effort=effort, force=True, **wanted)
+            except ErrorBoundError as error:
+                yield Unreached(family.name, TOGETHER, words(target), str(error))
+                continue
             sizes = {member.version: member.bytes for member in bank.members(basis.ref)}
             bits = 8 * (basis.bytes + sum(sizes.values()) + overhead(family))
             found = [bank.reconstruct(ref, basis=basis.ref) for ref in refs.values()]
