@@ -14,9 +14,11 @@ from adapterbank.errors import NotFoundError, UsageError
 from adapterbank.lora.layout import Layout
 from adapterbank.refs import Ref
 
-_COUNT = select(func.count()).where(t.members.c.basis_id == t.bases.c.id).scalar_subquery().label("member_count")
+_OWN = t.members.c.basis_id == t.bases.c.id
+_COUNT = select(func.count()).where(_OWN).scalar_subquery().label("member_count")
+_BYTES = select(func.coalesce(func.sum(t.members.c.bytes), 0)).where(_OWN).scalar_subquery().label("members_bytes")
 _ROWS = (
-    select(t.bases, t.names, t.base_models, _COUNT)
+    select(t.bases, t.names, t.base_models, _COUNT, _BYTES)
     .join_from(t.bases, t.names, t.names.c.id == t.bases.c.name_id)
     .join(t.base_models, t.base_models.c.id == t.bases.c.base_model_id)
     .set_label_style(LABEL_STYLE_TABLENAME_PLUS_COL)
@@ -93,5 +95,6 @@ def _value(row: RowMapping, layout: Layout) -> Basis:
         layout=layout,
         created=row[c.created],
         members=row["member_count"],
+        members_bytes=row["members_bytes"],
         **{field: row[c[field]] for field in _COPIED},
     )

@@ -30,7 +30,14 @@ _REFERENCE = (
 )
 _ROWS = (
     select(
-        t.members, t.versions.c.number, t.versions.c.layout, t.names.c.name, t.bases.c.number, _BASIS_NAMES.c.name, _REFERENCE
+        t.members,
+        t.versions.c.number,
+        t.versions.c.layout,
+        t.versions.c.parameters,
+        t.names.c.name,
+        t.bases.c.number,
+        _BASIS_NAMES.c.name,
+        _REFERENCE,
     )
     .join_from(t.members, t.versions, t.versions.c.id == t.members.c.version_id)
     .join(t.names, t.names.c.id == t.versions.c.name_id)
@@ -165,4 +172,5 @@ def _value(row: RowMapping, modules: tuple[str, ...]) -> Member:
         error_kind=row[c.error_kind],
         absent=tuple(json.loads(row[c.absent])),
         module_errors=_unpack(modules, row[c.module_errors]),
+        parameters=row[t.versions.c.parameters],
     )

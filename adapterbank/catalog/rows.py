@@ -144,7 +144,7 @@ class Basis:
     """One immutable version of a basis. ``error_kind`` is ``measured``, or ``bound`` when built from bounded members.
 
     ``codec`` is ``rmm``, whose members share mean and ``components``; or ``rd``, a collection of coded adapters, some of them
-    against others, without components.
+    against others, without components. ``bytes`` are its own object's, ``members_bytes`` those of its members'.
     """
 
     id: int
@@ -163,6 +163,7 @@ class Basis:
     error_kind: str
     created: str
     members: int
+    members_bytes: int
 
     @property
     def ref(self) -> str:
@@ -189,7 +190,8 @@ class Member:
     """A stored form of a version: a member of ``basis``, or with None coded on its own; ``codec`` says how to read it.
 
     ``reference`` is the version whose form in the same basis this one was coded against, and ``reference_object`` that
-    form's object: decoding needs it. ``absent`` are modules of the basis that the adapter lacks (exact zeros).
+    form's object: decoding needs it. ``absent`` are modules of the basis that the adapter lacks (exact zeros), ``parameters``
+    those of the version.
     """
 
     id: int
@@ -204,6 +206,12 @@ class Member:
     error_kind: str
     absent: tuple[str, ...]
     module_errors: Mapping[str, float] = field(repr=False)
+    parameters: int = 0
+
+    @property
+    def bits(self) -> float:
+        """Bits of its own object per LoRA parameter of the version."""
+        return 8 * self.bytes / max(self.parameters, 1)
 
     @property
     def place(self) -> str:

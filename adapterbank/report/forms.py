@@ -17,6 +17,7 @@ _FORMS = (
     Column("codec", "codec", whole=True),
     Column("coded against", "reference", whole=True),
     Column("size", "bytes", size, right=True),
+    Column("bits", "bits", figure, right=True),
     Column("error", "error", error, right=True),
     KIND,
 )

@@ -60,8 +60,7 @@ def encode(
                 form, status = _put(tx, versions.get(tx, version.ref), coded.row(codec, stored.digest))
     if status == "replaced":
         delete_released(rooms)
-    bits = 8 * form.bytes / max(version.parameters, 1)
-    return Encoded(form, status, bits, form.bytes / version.bytes, round(monotonic() - start, 3))
+    return Encoded(form, status, form.bits, form.bytes / version.bytes, round(monotonic() - start, 3))
 
 
 def drop_forms(rooms: Rooms, chosen: Sequence[Version], *, codec: str | None = None, dry_run: bool = False) -> Removal:

@@ -193,7 +193,7 @@ def test_adding_writes_one_object_and_changes_no_other(bank, place, four):
     before, row, kept = objects(place), bank.basis("b"), bank.members("b")
     member = bank.add_to_basis("b", "art", force=True)
     assert objects(place) - before == {member.object} and before <= objects(place)
-    assert bank.basis("b") == replace(row, members=4)
+    assert bank.basis("b") == replace(row, members=4, members_bytes=row.members_bytes + member.bytes)
     assert [each for each in bank.members("b") if each.version != "art@1"] == kept
     with pytest.raises(ConflictError, match="art@1 is a member of b@1 already"):
         bank.add_to_basis("b", "art", force=True)

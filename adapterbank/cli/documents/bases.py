@@ -8,8 +8,8 @@ from adapterbank.cli.documents.shared import MemberDetailDocument, MemberDocumen
 
 
 class BasisDocument(TypedDict):
-    """A basis; ``bytes`` are its own, without its members'. ``codec``: ``rmm``, of whose ``components``, as asked for, at most
-    members − 1 are stored, or ``rd``, a collection of coded adapters without components."""
+    """A basis; ``bytes`` are its own, ``members_bytes`` those of its members. ``codec``: ``rmm``, of whose ``components``, as
+    asked for, at most members − 1 are stored, or ``rd``, a collection of coded adapters without components."""
 
     ref: str
     name: str
@@ -26,6 +26,7 @@ class BasisDocument(TypedDict):
     error_kind: str
     created: str
     members: int
+    members_bytes: int
 
 
 class BasesDocument(TypedDict):
