@@ -1,82 +1,106 @@
 """Which predictions an adapter is worth trying with: cheap tests before anything is coded, the measured file decides after.
 
-For a module, ``difference`` is a candidate if an ideal code of what is left over needs fewer bits at the same step; ``rows`` if the
-singular vectors lie in the span of the reference's right vectors far more than chance has it.
+For a module, ``difference`` is a candidate if an ideal code of what is left over costs less at the same step; ``rows`` if
+its right vectors lie in the span of the references' far more than chance has it. Of all references the best for a difference
+is tried, the best for rows, and the best pair for rows of which the second needs at most the first.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from adapterbank.codecs import decoder
-from adapterbank.codecs.components import SLOPE, ideal
-from adapterbank.codecs.decoder import Part
+from adapterbank.codecs.components import ideal
+from adapterbank.codecs.decoder import Parts
 from adapterbank.codecs.draft import draft
 from adapterbank.codecs.prediction import DIFFERENCE, NONE, ROWS, Rows, Subject, difference
+from adapterbank.codecs.quantize import SLOPE
 from adapterbank.codecs.spectrum import Spectrum
-from adapterbank.lora.adapter import Adapter, Factors
+from adapterbank.lora.adapter import Adapter
 
 _SPAN = 0.15  # share of the energy of the right vectors, above chance, from which rows may pay their coefficients
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Candidate:
-    """A way to code an adapter: what is coded of each module, in order of the names, and the digest of the reference or None."""
+    """A way to code an adapter: what is coded of each module, in order of the names, and the digests of its references."""
 
     subjects: Sequence[Subject]
-    reference: str | None = None
+    references: tuple[str, ...] = ()
 
 
 def best_candidate(
     adapter: Adapter, alone: Sequence[Subject], references: Mapping[str, Any], energy: float, step: float
 ) -> Candidate | None:
-    """The way that promises most at ``step`` of those that use a reference in some module, judged by a draft without sweeps; None
-    if none is better than coding alone. References that need one themselves are passed over."""
+    """The way that promises most at ``step`` of those that use a reference in some module, judged by a draft without sweeps;
+    None if none is better than coding alone."""
     found = [Candidate(alone), *_candidates(adapter, alone, references, step)]
     if len(found) == 1:
         return None
     drafts = [draft(candidate.subjects, energy, step, 0) for candidate in found]
     costs = [drafted.error**2 * energy + SLOPE * step**2 * drafted.bits for drafted in drafts]
     best = found[costs.index(min(costs))]
-    return None if best.reference is None else best
+    return best if best.references else None
 
 
 def _candidates(adapter: Adapter, alone: Sequence[Subject], references: Mapping[str, Any], step: float) -> Iterator[Candidate]:
-    """At most one way of each kind per reference."""
-    for digest, data in references.items():
-        known = decoder.parts(data)
-        if known.reference is not None:
-            continue
-        for kind in (DIFFERENCE, ROWS):
-            subjects = [
-                _better(own, factors, known.modules.get(name), kind, step)
-                for own, (name, factors) in zip(alone, adapter.modules.items(), strict=True)
-            ]
-            if any(subject.kind != NONE for subject in subjects):
-                yield Candidate(subjects, digest)
+    known = {digest: decoder.parts(data, references) for digest, data in references.items()}
+    single = [digest for digest, each in known.items() if not each.references]
+    differences = [Candidate(_differences(adapter, alone, known[digest], step), (digest,)) for digest in single]
+    yield from _first(differences, lambda candidate: -_cost(candidate.subjects, step))
+    rows = [Candidate(_with_rows(adapter, alone, [known[digest]]), (digest,)) for digest in single]
+    for first in _first(rows, _span):
+        yield first
+        others = [d for d, each in known.items() if d not in first.references and set(each.references) <= set(first.references)]
+        pairs = [(*first.references, other) for other in others]
+        more = [Candidate(_with_rows(adapter, alone, [known[digest] for digest in pair]), pair) for pair in pairs]
+        yield from _first(more, _span)
 
 
-def _better(own: Subject, factors: Factors, part: Part | None, kind: str, step: float) -> Subject:
-    """The module with the prediction ``kind`` from ``part`` if that looks better than alone."""
-    if part is None or not len(part.y) or (part.shape.d_out, part.shape.d_in) != (factors.d_out, factors.d_in):
-        return own
-    if kind == ROWS:
-        return Subject(own.spectrum, ROWS, part.rows) if _span(own.spectrum, part.rows) > _SPAN else own
-    left = Spectrum.of(difference(factors, part.factors))
-    return Subject(left, DIFFERENCE) if _cost(left, step) < _cost(own.spectrum, step) else own
+def _first(found: Sequence[Candidate], worth: Callable[[Candidate], float]) -> list[Candidate]:
+    """The one worth most of those that predict anything, as a list of one or none."""
+    useful = [candidate for candidate in found if any(subject.kind != NONE for subject in candidate.subjects)]
+    return [max(useful, key=worth)] if useful else []
 
 
-def _cost(spectrum: Spectrum, step: float) -> float:
-    error, bits = ideal(spectrum, step)
-    return error + SLOPE * step**2 * bits
+def _differences(adapter: Adapter, alone: Sequence[Subject], known: Parts, step: float) -> list[Subject]:
+    """Every module as the difference to a reference where that costs less."""
+    subjects = []
+    for own, (name, factors) in zip(alone, adapter.modules.items(), strict=True):
+        part = known.modules.get(name)
+        if part is not None and len(part.y) and (part.shape.d_out, part.shape.d_in) == (factors.d_out, factors.d_in):
+            left = Subject(Spectrum.of(difference(factors, part.factors)), DIFFERENCE)
+            own = left if _cost([left], step) < _cost([own], step) else own
+        subjects.append(own)
+    return subjects
 
 
-def _span(spectrum: Spectrum, rows: Rows) -> float:
+def _with_rows(adapter: Adapter, alone: Sequence[Subject], known: Sequence[Parts]) -> list[Subject]:
+    """Every module with rows of the references where they explain enough."""
+    subjects = []
+    for own, (name, factors) in zip(alone, adapter.modules.items(), strict=True):
+        rows = decoder.joined_rows(known, name, factors.d_in)
+        subjects.append(own if rows is None or _explained(own.spectrum, rows) < _SPAN else Subject(own.spectrum, ROWS, rows))
+    return subjects
+
+
+def _cost(subjects: Sequence[Subject], step: float) -> float:
+    figures = [ideal(subject.spectrum, step) for subject in subjects]
+    return float(sum(error + SLOPE * step**2 * bits for error, bits in figures))
+
+
+def _span(candidate: Candidate) -> float:
+    return sum((_explained(s.spectrum, s.rows) for s in candidate.subjects if s.rows is not None), 0.0)
+
+
+def _explained(spectrum: Spectrum, rows: Rows) -> float:
     """Mean share of the right vectors that lies in the span of ``rows``, above what random vectors would have."""
+    if not len(spectrum.s):
+        return 0.0
     basis = torch.linalg.qr(rows.unit.double().T).Q
     inside = (spectrum.V.double() @ basis).square().sum(dim=1)
-    return float(inside.mean()) - basis.shape[1] / spectrum.V.shape[1] if len(inside) else 0.0
+    return float(inside.mean()) - basis.shape[1] / spectrum.V.shape[1]

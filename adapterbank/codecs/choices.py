@@ -1,5 +1,5 @@
-"""What was chosen for each module, as bytes: the prediction, the gains of the kept components, and their classes where they do not
-follow from the gains."""
+"""What was chosen for each module, as bytes: the prediction, the gains of the kept components, and their classes where they
+do not follow from the gains."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ Ints = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Choice:
-    """Of one module: the kind of prediction, gain indices ``[L]``, and with rows the classes of the coefficients and of the rest
-    of each right vector ``[L]``."""
+    """Of one module: the kind of prediction, gain indices ``[L]``, and with rows the classes of the coefficients and of the
+    rest of each right vector ``[L]``."""
 
     kind: str
     gains: Ints
@@ -38,7 +38,7 @@ class Choice:
         """The classes of the same vectors."""
         x = [class_of(int(gain), d_out) for gain in self.gains]
         if self.kind == ROWS:
-            return x + self.coefficient_classes.tolist() + self.rest_classes.tolist()
+            return [*x, *self.coefficient_classes.tolist(), *self.rest_classes.tolist()]
         return x + [class_of(int(gain), d_in) for gain in self.gains]
 
 

@@ -1,7 +1,8 @@
-"""Scales as integers: the gain of a component, the class of a vector, and the decoder's factors. No float decides anything here.
+"""Scales as integers: the gain of a component, the class of a vector, and the decoder's factors. No float decides anything
+here.
 
-A component is coded as two vectors x = ŝ·u and y = ŝ·v of entries near N(0, ŝ²/d), in units of the step Δ. Its gain index g says
-ŝ = Δ·2^(g/24); the class c = round(6·log₂(ŝ/(Δ·√d))) of each side picks its probabilities (arXiv-free: given the singular
+A component is coded as two vectors x = ŝ·u and y = ŝ·v of entries near N(0, ŝ²/d), in units of the step Δ. Its gain index g
+says ŝ = Δ·2^(g/24); the class c = round(6·log₂(ŝ/(Δ·√d))) of each side picks its probabilities (arXiv-free: given the singular
 value the entries of a singular vector are Gaussian, so one number per component replaces adaptive statistics).
 """
 
@@ -42,7 +43,9 @@ def root(gain: int) -> float:
 
 
 def inverse(gain: int, shift: int) -> int:
-    """2^shift·2^(−g/24) as an integer, to 23 bits and rounded down: the same on every machine. 0 where nothing is left of it."""
+    """2^shift·2^(−g/24) as an integer, to 23 bits and rounded down: the same on every machine. 0 where nothing is left of
+    it.
+    """
     octave, j = divmod(-2 * gain, _ROOTS)
     exponent = shift + octave - _BITS
     return _mantissa(j) << exponent if exponent >= 0 else _mantissa(j) >> -exponent

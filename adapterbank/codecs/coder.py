@@ -1,7 +1,8 @@
 """The coder of single adapters: SVD gauge, trellis-coded quantization at one step, rate-distortion choices, entropy coding.
 
-A relative ΔW error of 0.5 costs some 0.4 bits per parameter, 0.1 some 2.6: within a few per cent of Shannon's bound for Gaussian
-singular vectors (docs/fidelity.md). One step Δ serves the whole adapter; it is found so that the decoded bytes meet the target.
+A relative ΔW error of 0.5 costs some 0.4 bits per parameter, 0.1 some 2.6: within a few per cent of Shannon's bound for
+Gaussian singular vectors (docs/fidelity.md). One step Δ serves the whole adapter; it is found so that the decoded bytes meet
+the target.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from adapterbank.codecs import choices, decoder, form, writer
 from adapterbank.codecs.candidates import Candidate, best_candidate
 from adapterbank.codecs.draft import EFFORTS
 from adapterbank.codecs.fitting import Task, reached
-from adapterbank.codecs.prediction import Subject
+from adapterbank.codecs.prediction import DIFFERENCE, Subject
 from adapterbank.codecs.spectrum import spectra
 from adapterbank.codecs.target import Target
 from adapterbank.errors import UsageError
@@ -26,13 +27,17 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Coded:
-    """``data``, the object; ``adapter``, decoded from it; its ``error`` against the original, measured; ``reference``, the digest
-    of the object without which it cannot be decoded, if there is one."""
+    """``data``, the object; ``adapter``, decoded from it; its ``error`` against the original, measured; ``references``, the
+    digests of the objects without which it cannot be decoded."""
 
     data: bytes
     adapter: Adapter
     error: DeltaError
-    reference: str | None = None
+    references: tuple[str, ...] = ()
+
+    @property
+    def reference(self) -> str | None:
+        return self.references[0] if self.references else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +54,11 @@ class ModuleInfo:
 
 @dataclass(frozen=True, slots=True)
 class Info:
-    """What an object says without being decoded: the step Δ, the reference's digest or None, parameters of the adapter, bits of
+    """What an object says without being decoded: the step Δ, the digests of its references, parameters of the adapter, bits of
     the object per parameter, and its modules."""
 
     step: float
-    reference: str | None
+    references: tuple[str, ...]
     parameters: int
     bits: float
     modules: tuple[ModuleInfo, ...]
@@ -69,8 +74,9 @@ def encode(
 ) -> Coded:
     """Code ``adapter`` so that ``target`` is met by the decoded bytes.
 
-    ``effort`` is 0 … 3: closed-loop sweeps and states of the trellis. ``references`` are objects of other adapters by digest, each
-    coded without a reference; one is used only if the file gets smaller by it, or at a target of bits the error. ``progress`` is
+    ``effort`` is 0 … 3: closed-loop sweeps and states of the trellis. ``references`` are objects of other adapters by
+    digest, the most promising first, with those that they need; at most two are used, and only if the file gets smaller by
+    it, or at a target of bits the error. ``progress`` is
     told (passes done, passes at most). Raises UsageError for an effort that does not exist, ErrorBoundError for a target that
     cannot be reached.
     """
@@ -86,17 +92,18 @@ def encode(
         chosen = task.better(chosen, reached(task, other, near=chosen.drafted.step))
     decoded = decode(chosen.data, references=references, base_model=adapter.base_model)
     meter.finish()
-    return Coded(chosen.data, decoded, delta_error(adapter, decoded), chosen.candidate.reference)
+    return Coded(chosen.data, decoded, delta_error(adapter, decoded), chosen.candidate.references)
 
 
 def decode(data: Any, *, references: Mapping[str, Any] | None = None, base_model: str | None = None) -> Adapter:
     """The adapter of an object: float32 factors of scaling 1, the same on every machine.
 
     A module has the rank of its kept components; one of which nothing was kept has rank 1 and is exactly zero. Raises
-    IntegrityError for damaged bytes, NotFoundError if the object needs a reference that is not among ``references``.
+    IntegrityError for damaged bytes, NotFoundError if the object needs one that is not among ``references``.
     """
     decoded = decoder.parts(data, references)
-    return decoder.adapter(decoded, decoder.reference_of(data, references), base_model)
+    differs = any(part.choice.kind == DIFFERENCE for part in decoded.modules.values())
+    return decoder.adapter(decoded, decoder.needed(data, references) if differs else (), base_model)
 
 
 def inspect(data: Any) -> Info:
@@ -110,7 +117,7 @@ def inspect(data: Any) -> Info:
         for shape, choice, share in zip(taken.shapes, chosen, shares, strict=True)
     )
     parameters = sum(shape.parameters for shape in taken.shapes)
-    return Info(taken.root_step**2, taken.reference, parameters, 8 * len(data) / (parameters or 1), modules)
+    return Info(taken.root_step**2, taken.references, parameters, 8 * len(data) / (parameters or 1), modules)
 
 
 @dataclass(slots=True)

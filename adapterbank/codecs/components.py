@@ -1,4 +1,5 @@
-"""Which components of a module are kept, and what their vectors shall be: all in units of the step Δ, through r×r Gram matrices.
+"""Which components of a module are kept, and what their vectors shall be: all in units of the step Δ, through r×r Gram
+matrices.
 
 The decoder has ΔŴ = Δ·Σ_k x_k·y_kᵀ / G_k with G = 2^(g/24), x and y being points of the quantizer. At high rates x = ŝ·u/Δ. A
 component whose sides have the relative errors a and b has the error s²·(1 − (1 − a)(1 − b)), which is not convex: below
@@ -86,7 +87,9 @@ def worth_coding(spectrum: Spectrum, step: float) -> Tensor:
 
 
 def ideal(spectrum: Spectrum, step: float) -> tuple[float, float]:
-    """Squared error and bits of an ideal Gaussian code of this slope: what a step is about to give, before anything is coded."""
+    """Squared error and bits of an ideal Gaussian code of this slope: what a step is about to give, before anything is
+    coded.
+    """
     kept, bits = _ideal(spectrum, step)
     worth = kept > SLOPE * bits
     return spectrum.energy - step**2 * float(kept[worth].sum()), float(bits[worth].sum())
@@ -114,7 +117,8 @@ def first_targets(spectrum: Spectrum, index: Tensor, gains: Tensor, step: float)
 
 
 def closed_targets(spectrum: Spectrum, kept: Kept, grams: Grams, left: bool, step: float) -> tuple[Tensor, Tensor]:
-    """What one side shall be (x if ``left``, else y) given the points of the other, by least squares ``[L, d]``, and the weights ``[L]``.
+    """What one side shall be (x if ``left``, else y) given the points of the other, by least squares ``[L, d]``, and the
+    weights ``[L]``.
 
     Noise of one side that lies in the span of the other is compensated here: x = G·(YYᵀ)⁻¹·Y·ΔWᵀ/Δ.
     """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ from adapterbank.codecs import choices as choices_section
 from adapterbank.codecs import form, payload
 from adapterbank.codecs.choices import Choice
 from adapterbank.codecs.classes import root
-from adapterbank.codecs.prediction import DIFFERENCE, NONE, ROWS, Rows, side_by_side
+from adapterbank.codecs.prediction import DIFFERENCE, ROWS, Rows, side_by_side
 from adapterbank.codecs.tables import FINE
 from adapterbank.codecs.trellis import trellis
 from adapterbank.errors import IntegrityError, NotFoundError
@@ -30,7 +30,9 @@ Ints = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Part:
-    """One module decoded: points in Δ/64 of the kept components, ``x [L, d_out]`` and ``y [L, d_in]``, and their scales ``[L]``."""
+    """One module decoded: points in Δ/64 of the kept components, ``x [L, d_out]`` and ``y [L, d_in]``, and their scales
+    ``[L]``.
+    """
 
     shape: ModuleShape
     choice: Choice
@@ -57,15 +59,17 @@ class Parts:
     """All modules of one object by name, and the tensors that are no LoRA factor."""
 
     modules: Mapping[str, Part]
-    reference: str | None
+    references: tuple[str, ...]
     extras: Mapping[str, Tensor]
 
 
 def parts(data: Any, references: Mapping[str, Any] | None = None) -> Parts:
-    """Decode an object. Raises IntegrityError for damaged bytes, NotFoundError if its reference is not among ``references``."""
+    """Decode an object. Raises IntegrityError for damaged bytes, NotFoundError if it needs one that is not among
+    ``references``.
+    """
     taken = form.read(data)
     chosen = choices_section.read(taken.sections.choices, [shape.rank for shape in taken.shapes])
-    rows = _rows(taken, chosen, references)
+    rows = _rows(taken, chosen, references or {})
     sizes, classes = vectors(taken.shapes, chosen, rows)
     try:
         points = payload.read(taken.sections.payload, sizes, classes, trellis(taken.states))
@@ -76,7 +80,12 @@ def parts(data: Any, references: Mapping[str, Any] | None = None) -> Parts:
     modules, at = {}, 0
     for shape, choice, own in zip(taken.shapes, chosen, rows, strict=True):
         modules[shape.name], at = _part(shape, choice, own, points, at, taken.root_step)
-    return Parts(modules, taken.reference, _extras(taken.sections.extras))
+    return Parts(modules, taken.references, _extras(taken.sections.extras))
+
+
+def needed(data: Any, references: Mapping[str, Any] | None) -> tuple[Parts, ...]:
+    """The decoded references of an object, in their order. Raises as :func:`parts`."""
+    return tuple(_referred(form.read(data).references, references or {}))
 
 
 def vectors(shapes: Sequence[ModuleShape], chosen: Sequence[Choice], rows: Sequence[Rows | None]) -> tuple[Ints, Ints]:
@@ -89,47 +98,49 @@ def vectors(shapes: Sequence[ModuleShape], chosen: Sequence[Choice], rows: Seque
     return np.array(sizes, np.int64), np.array(classes, np.int64)
 
 
-def adapter(decoded: Parts, reference: Parts | None, base_model: str | None) -> Adapter:
-    """The adapter of decoded parts; a module coded as a difference stands beside the reference's."""
+def adapter(decoded: Parts, known: Sequence[Parts], base_model: str | None) -> Adapter:
+    """The adapter of decoded parts; a module coded as a difference stands beside that of the first reference."""
     modules = {}
     for name, part in decoded.modules.items():
         own = part.factors
         if part.choice.kind == DIFFERENCE:
-            if reference is None or name not in reference.modules:
+            if not known or name not in known[0].modules:
                 raise IntegrityError(f"coded adapter: its reference has no module {name!r}")
-            own = side_by_side(reference.modules[name].factors, own)
+            own = side_by_side(known[0].modules[name].factors, own)
         modules[name] = own
     return Adapter(modules, base_model, decoded.extras)
 
 
-def reference_of(data: Any, references: Mapping[str, Any] | None) -> Parts | None:
-    """The decoded reference of an object, None if it has none. Raises NotFoundError if it is not given."""
-    digest = form.read(data).reference
-    return None if digest is None else parts(_given(digest, references))
+def joined_rows(known: Sequence[Parts], name: str, d_in: int) -> Rows | None:
+    """The right vectors that the references have of a module, one after the other; None if they have none of this length."""
+    found = [
+        part.rows for each in known if (part := each.modules.get(name)) is not None and part.shape.d_in == d_in and len(part.y)
+    ]
+    if not found:
+        return None
+    return Rows(np.concatenate([rows.points for rows in found]), np.concatenate([rows.multipliers for rows in found]))
 
 
-def _given(digest: str, references: Mapping[str, Any] | None) -> Any:
-    if references is None or digest not in references:
-        raise NotFoundError(f"a coded adapter needs the object sha256:{digest}, which was not given")
-    return references[digest]
+def _referred(digests: Sequence[str], references: Mapping[str, Any]) -> Iterator[Parts]:
+    """A reference may need only those that are named before it, so that there is no circle and nothing else to be found."""
+    for place, digest in enumerate(digests):
+        if digest not in references:
+            raise NotFoundError(f"a coded adapter needs the object sha256:{digest}, which was not given")
+        if not set(form.read(references[digest]).references) <= set(digests[:place]):
+            raise IntegrityError(f"coded adapter: its reference sha256:{digest} needs another that it does not name")
+        yield parts(references[digest], references)
 
 
-def _rows(taken: form.Form, chosen: Sequence[Choice], references: Mapping[str, Any] | None) -> list[Rows | None]:
-    if all(choice.kind == NONE for choice in chosen):
-        return [None] * len(chosen)
-    if taken.reference is None:
-        raise IntegrityError("coded adapter: a module is predicted, and no reference is named")
+def _rows(taken: form.Form, chosen: Sequence[Choice], references: Mapping[str, Any]) -> list[Rows | None]:
     if all(choice.kind != ROWS for choice in chosen):
         return [None] * len(chosen)
-    known = parts(_given(taken.reference, references))
-    if known.reference is not None:
-        raise IntegrityError(f"coded adapter: its reference sha256:{taken.reference} needs a reference itself")
-    found: list[Rows | None] = []
+    known = list(_referred(taken.references, references))
+    found = []
     for shape, choice in zip(taken.shapes, chosen, strict=True):
-        part = known.modules.get(shape.name) if choice.kind == ROWS else None
-        if choice.kind == ROWS and (part is None or part.shape.d_in != shape.d_in):
-            raise IntegrityError(f"coded adapter: its reference has no rows for module {shape.name!r}")
-        found.append(None if part is None else part.rows)
+        rows = joined_rows(known, shape.name, shape.d_in) if choice.kind == ROWS else None
+        if choice.kind == ROWS and rows is None:
+            raise IntegrityError(f"coded adapter: its references have no rows for module {shape.name!r}")
+        found.append(rows)
     return found
 
 
@@ -140,7 +151,8 @@ def _part(shape: ModuleShape, choice: Choice, rows: Rows | None, points: Ints, a
     known: Ints | int = 0
     if rows is not None:
         width = len(rows.points)
-        known, at = rows.combined(points[at : at + live * width].reshape(live, width)), at + live * width
+        few, at = points[at : at + live * width].reshape(live, width), at + live * width
+        known = rows.combined(few, choice.rest_classes)
     y, at = points[at : at + live * shape.d_in].reshape(live, shape.d_in) + known, at + live * shape.d_in
     scales = [np.float32(float(np.float32(root_step)) * root(int(gain)) / FINE) for gain in choice.gains]
     return Part(shape, choice, x, y, np.array(scales, np.float32)), at

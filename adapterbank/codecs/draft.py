@@ -6,11 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from math import sqrt
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from adapterbank.codecs.classes import CLASSES, class_of
+from adapterbank.codecs.classes import class_of
 from adapterbank.codecs.components import (
     Grams,
     Kept,
@@ -23,10 +22,10 @@ from adapterbank.codecs.components import (
     squared_error,
     worth_coding,
 )
-from adapterbank.codecs.prediction import Rows, Subject
-from adapterbank.codecs.quantize import quantize
-from adapterbank.codecs.tables import FINE, LOWEST
+from adapterbank.codecs.guess import guesses
+from adapterbank.codecs.prediction import Subject
 from adapterbank.codecs.trellis import Trellis, trellis
+from adapterbank.codecs.vectors import quantized
 
 # By effort: closed-loop sweeps, states of the trellis.
 EFFORTS = ((0, 8), (1, 8), (3, 8), (3, 32))
@@ -88,75 +87,22 @@ def _coded(
 ) -> list[Kept]:
     """Quantize one side of every module: ``targets`` are ``[L, d]`` in Δ with the weights ``[L]`` of their squared errors."""
     if left:
-        sides = _quantized([(t, weights, _own_classes(k, t)) for k, (t, weights) in zip(kept, targets, strict=True)], code)
+        sides = quantized([(t, weights, _own_classes(k, t)) for k, (t, weights) in zip(kept, targets, strict=True)], code)
         return [replace(each, x=side) for each, side in zip(kept, sides, strict=True)]
-    few = _coefficients(subjects, targets, code)
-    known = [
-        s.rows.combined(_fine(c)) if s.rows is not None and c is not None else None for s, c in zip(subjects, few, strict=True)
-    ]
+    known = guesses(subjects, [t for t, _ in targets], code)
     wanted = []
     for each, (t, weights), guess in zip(kept, targets, known, strict=True):
-        rest = t if guess is None else t - torch.from_numpy(guess / FINE).float()
-        wanted.append((rest, weights, _own_classes(each, t) if guess is None else _measured_classes(rest)))
-    sides = _quantized(wanted, code)
-    whole = [
-        s if g is None else replace(s, points=s.points + torch.from_numpy(g / FINE).float())
-        for s, g in zip(sides, known, strict=True)
+        rest = (t, _own_classes(each, t)) if guess is None else (t - guess.points, guess.rest_classes)
+        wanted.append((rest[0], weights, rest[1]))
+    sides = [
+        s if g is None else replace(s, points=s.points + g.points) for s, g in zip(quantized(wanted, code), known, strict=True)
     ]
-    return [replace(each, y=side, coefficients=c) for each, side, c in zip(kept, whole, few, strict=True)]
-
-
-def _coefficients(subjects: Sequence[Subject], targets: Sequence[tuple[Tensor, Tensor]], code: Trellis) -> list[Side | None]:
-    """Least squares coefficients of the right vectors on the rows that predict them, quantized."""
-    found: list[Side | None] = [None] * len(subjects)
-    where = [i for i, subject in enumerate(subjects) if subject.rows is not None]
-    wanted = []
-    for i in where:
-        c = _least_squares(subjects[i].rows, targets[i][0])
-        wanted.append((c, targets[i][1], _measured_classes(c)))
-    for i, side in zip(where, _quantized(wanted, code), strict=True):
-        found[i] = side
-    return found
-
-
-def _least_squares(rows: Rows | None, t: Tensor) -> Tensor:
-    assert rows is not None
-    unit = rows.unit.double()
-    gram = unit @ unit.T
-    ridge = 1e-6 * gram.diagonal().mean() * torch.eye(len(gram), dtype=gram.dtype)
-    return torch.linalg.solve(gram + ridge, unit @ t.double().T).T.float()
-
-
-def _fine(side: Side) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
-    """The points of a side in Δ/64."""
-    return (side.points * FINE).round().long().numpy()
+    few = [None if guess is None else guess.coefficients for guess in known]
+    return [replace(each, y=side, coefficients=c) for each, side, c in zip(kept, sides, few, strict=True)]
 
 
 def _own_classes(kept: Kept, target: Tensor) -> Tensor:
     return torch.tensor([class_of(gain, target.shape[1]) for gain in kept.gains.tolist()], dtype=torch.int64)
-
-
-def _measured_classes(t: Tensor) -> Tensor:
-    """Classes of vectors ``[L, d]`` by their root mean square; the lowest where nothing is left."""
-    size = t.square().mean(dim=1).sqrt().clamp(min=2.0 ** (LOWEST / CLASSES))
-    return torch.round(CLASSES * torch.log2(size)).long()
-
-
-def _quantized(wanted: Sequence[tuple[Tensor, Tensor, Tensor]], code: Trellis) -> list[Side]:
-    """Quantize the rows of matrices ``[L, d]`` with weights and classes ``[L]``, all in one go."""
-    if not wanted:
-        return []
-    sizes = np.repeat([t.shape[1] for t, _, _ in wanted], [len(t) for t, _, _ in wanted])
-    flat, weights, classes = (torch.cat([each[i].flatten() for each in wanted]) for i in range(3))
-    found = quantize(flat, sizes, classes.numpy(), weights, code)
-    sides, at = [], 0
-    for t, _, own in wanted:
-        k, q, points, bits = (
-            values[at : at + t.numel()].view(t.shape) for values in (found.k, found.q, found.points, found.bits)
-        )
-        sides.append(Side(k, q, own, bits.sum(dim=1), points))
-        at += t.numel()
-    return sides
 
 
 def _regained(subject: Subject, kept: Kept, step: float) -> Kept:

@@ -69,7 +69,7 @@ def reached(task: Task, candidate: Candidate, near: float | None = None) -> Resu
 def _coded(task: Task, candidate: Candidate, step: float, effort: int) -> tuple[float, Result]:
     """The figure that the target is about, and the result of one step."""
     drafted = draft(candidate.subjects, task.energy, writer.storable(step), effort, task.told)
-    data = writer.write(drafted, candidate.subjects, task.shapes, candidate.reference, task.extras)
+    data = writer.write(drafted, candidate.subjects, task.shapes, candidate.references, task.extras)
     parameters = sum(shape.parameters for shape in task.shapes) or 1
     figure = drafted.error if task.target.bits is None else 8 * len(data) / parameters
     return figure, Result(candidate, drafted, data)

@@ -28,7 +28,7 @@ _LARGEST = 1 << 26  # bytes of a layout
 
 @dataclass(frozen=True, slots=True)
 class Sections:
-    """``about``: layout and reference, JSON through zstandard; ``choices``: per module what was kept; then the payload's four
+    """``about``: layout and references, JSON through zstandard; ``choices``: per module what was kept; then the payload's four
     runs; ``extras``: the tensors that are no LoRA factor, an object of the container through zstandard, or nothing."""
 
     about: bytes
@@ -46,12 +46,12 @@ class Sections:
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """An object taken apart: ``root_step`` is √Δ, ``reference`` the digest of the object that it needs, if any."""
+    """An object taken apart: ``root_step`` is √Δ, ``references`` the digests of the objects that it needs."""
 
     states: int
     root_step: float
     shapes: tuple[ModuleShape, ...]
-    reference: str | None
+    references: tuple[str, ...]
     sections: Sections
 
 
@@ -63,11 +63,11 @@ def write(states: int, root_step: float, sections: Sections) -> bytes:
     return body + hashlib.sha256(body).digest()[:_CHECK]
 
 
-def about(shapes: tuple[ModuleShape, ...], reference: str | None) -> bytes:
+def about(shapes: tuple[ModuleShape, ...], references: tuple[str, ...]) -> bytes:
     """The section ``about``."""
     body: dict[str, Any] = {"layout": [astuple(shape) for shape in shapes]}
-    if reference is not None:
-        body["reference"] = reference
+    if references:
+        body["references"] = list(references)
     return zstandard.ZstdCompressor(level=19, write_content_size=True).compress(canonical_json(body).encode())
 
 
@@ -88,8 +88,8 @@ def read(data: Any) -> Form:
         parts.append(bytes(view[at : at + size]))
         at += size
     sections = Sections(*parts)
-    shapes, reference = _about(sections.about)
-    return Form(1 << log_states, root_step, shapes, reference, sections)
+    shapes, references = _about(sections.about)
+    return Form(1 << log_states, root_step, shapes, references, sections)
 
 
 def unpacked(data: bytes, largest: int = _LARGEST) -> bytes:
@@ -103,7 +103,7 @@ def unpacked(data: bytes, largest: int = _LARGEST) -> bytes:
         raise IntegrityError(f"coded adapter: {reason}") from None
 
 
-def _about(data: bytes) -> tuple[tuple[ModuleShape, ...], str | None]:
+def _about(data: bytes) -> tuple[tuple[ModuleShape, ...], tuple[str, ...]]:
     try:
         body = json.loads(unpacked(data))
         shapes = tuple(ModuleShape(n, int(o), int(i), int(r), k, tuple(w)) for n, o, i, r, k, w in body["layout"])
@@ -111,7 +111,7 @@ def _about(data: bytes) -> tuple[tuple[ModuleShape, ...], str | None]:
         raise IntegrityError(f"coded adapter: its layout cannot be read: {reason}") from None
     if any(min(shape.d_out, shape.d_in, shape.rank) < 0 for shape in shapes):
         raise IntegrityError("coded adapter: a negative size in its layout")
-    return shapes, body.get("reference")
+    return shapes, tuple(map(str, body.get("references", ())))
 
 
 assert len(fields(Sections)) == 7  # as many lengths as _HEAD has

@@ -46,7 +46,9 @@ class Lanes:
         return int(self.length.max(initial=0))
 
     def places(self, first: int = 0, stop: int | None = None) -> tuple[Ints, NDArray[np.bool_]]:
-        """For lanes first … stop − 1 the sample ``[T, lanes]`` at every step, and whether there is one (else it is sample 0)."""
+        """For lanes first … stop − 1 the sample ``[T, lanes]`` at every step, and whether there is one (else it is sample
+        0).
+        """
         length, start = self.length[first:stop], self.start[first:stop]
         steps = np.arange(int(length.max(initial=0)))[:, None]
         there = steps < length

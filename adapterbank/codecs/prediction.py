@@ -3,8 +3,8 @@
 - ``none``: nothing; the module's own components are coded.
 - ``difference``: ΔW less the reference's ΔŴ is coded: for versions of one adapter. The decoder puts both side by side along the
   rank axis, so that the result is exactly the sum.
-- ``rows``: every right vector y is a combination of the reference's right vectors, whose coefficients are coded, and a rest: for
-  adapters that began with the same ``lora_A``. Integers only, so that every machine has the same rows.
+- ``rows``: every right vector y is a combination of the reference's right vectors, whose coefficients are coded, and a rest:
+for adapters that began with the same ``lora_A``. Integers only, so that every machine has the same rows.
 
 A reference is itself coded without one, so that a form needs at most two objects.
 """
@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from adapterbank.codecs.classes import inverse
+from adapterbank.codecs.classes import CLASSES, inverse
 from adapterbank.codecs.spectrum import Spectrum
 from adapterbank.codecs.tables import FINE
 from adapterbank.lora.adapter import Factors
@@ -47,14 +47,24 @@ class Rows:
         """The rows as the encoder sees them, of about unit length ``[l, d_in]`` float32."""
         return torch.from_numpy(self.points * (self.multipliers[:, None] / (2.0**_SHIFT * FINE))).float()
 
-    def combined(self, coefficients: Ints) -> Ints:
-        """Σ_l c_l·row_l ``[L, d_in]`` in Δ/64 for ``coefficients [L, l]`` in Δ/64, rounded once per row, to the nearest."""
+    def combined(self, coefficients: Ints, rest_classes: Ints) -> Ints:
+        """Σ_l c_l·row_l ``[L, d_in]`` in Δ/64, each row rounded once, to the nearest; ``coefficients [L, l]`` are in their own
+        Δ/64, see :func:`coarseness`."""
+        coefficients = coefficients << coarseness(rest_classes)[:, None]
         total = np.zeros((len(coefficients), self.points.shape[1]), np.int64)
         half = 1 << (_SHIFT - 1)
         for row, multiplier, own in zip(self.points, self.multipliers, coefficients.T, strict=True):
             scaled = (row * multiplier + (FINE >> 1)) // FINE  # of unit length, 2⁻³² to one
             total += (own[:, None] * scaled + half) >> _SHIFT
         return total
+
+
+def coarseness(rest_classes: Ints) -> Ints:
+    """How often the step of coefficients is doubled, by the classes of the rests: to about 2σ of a rest's entries.
+
+    What is lost of a coefficient is coded again with the rest, so it is worth so many bits only as take its error to σ².
+    """
+    return np.maximum((rest_classes + CLASSES // 2) // CLASSES + 1, 0)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -1,8 +1,10 @@
-"""Rate-distortion optimised trellis-coded quantization of many vectors at once (Fischer & Wang 1992; VVC's dependent quantization).
+"""Rate-distortion optimised trellis-coded quantization of many vectors at once (Fischer & Wang 1992; VVC's dependent
+quantization).
 
-Every sample of every lane weighs, for each branch of the trellis, the nearest magnitudes of that branch (and zero where the branch
-has it) by weight·(t − point)² + λ·bits; the Viterbi algorithm then takes the cheapest path. All of it is tensor operations in
-lockstep over lanes, in float32: the choice of an encoder may differ between machines, what its bytes mean does not.
+Every sample of every lane weighs, for each branch of the trellis, the nearest magnitudes of that branch (and zero where the
+branch has it) by weight·(t − point)² + λ·bits; the Viterbi algorithm then takes the cheapest path. All of it is tensor
+operations in lockstep over lanes, in float32: the choice of an encoder may differ between machines, what its bytes mean does
+not.
 """
 
 from __future__ import annotations
@@ -57,8 +59,8 @@ class Terms:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Quantized:
-    """Per sample, in the order of the concatenated vectors: signed integers ``k`` int32, which quantizer ``q`` uint8 it is of, the
-    value ``points`` float32 in Δ that the decoder will have, and ``bits`` float32 that it costs (modelled)."""
+    """Per sample, in the order of the concatenated vectors: signed integers ``k`` int32, which quantizer ``q`` uint8 it is
+    of, the value ``points`` float32 in Δ that the decoder will have, and ``bits`` float32 that it costs (modelled)."""
 
     k: Tensor
     q: Tensor

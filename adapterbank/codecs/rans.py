@@ -1,7 +1,9 @@
-"""Entropy coding in lockstep: one range asymmetric numeral system per lane, all lanes in one stream (Duda 2013, arXiv 1311.2540).
+"""Entropy coding in lockstep: one range asymmetric numeral system per lane, all lanes in one stream (Duda 2013, arXiv
+1311.2540).
 
-No kept library fits: a sample's probabilities hang on the trellis state, so on every symbol before it, and a call per symbol takes
-seconds for an adapter in Python. Here a step decodes one symbol of every lane with a dozen array operations. Integers only.
+No kept library fits: a sample's probabilities hang on the trellis state, so on every symbol before it, and a call per symbol
+takes seconds for an adapter in Python. Here a step decodes one symbol of every lane with a dozen array operations. Integers
+only.
 
 States are in [2¹⁶, 2³²), probabilities are multiples of 2⁻¹⁴, and renormalisation moves 16-bit words. A lane's state begins as
 a one and 31 payload bits which the decoder finds in its last state, so that a lane costs one bit and not thirty-two.
@@ -27,7 +29,9 @@ Ints = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Tables:
-    """``frequencies`` and ``starts`` ``[contexts, symbols]`` int64, each row summing to 2¹⁴; ``symbols`` ``[contexts, 2¹⁴]`` uint8."""
+    """``frequencies`` and ``starts`` ``[contexts, symbols]`` int64, each row summing to 2¹⁴; ``symbols`` ``[contexts, 2¹⁴]``
+    uint8.
+    """
 
     frequencies: Ints
     starts: Ints
@@ -55,7 +59,9 @@ def active_lanes(lengths: Ints) -> Ints:
 
 
 def encode(symbols: Ints, contexts: Ints, lengths: Ints, tables: Tables, payload: Ints) -> Stream:
-    """Code ``symbols [T, lanes]`` whose probabilities are the rows ``contexts [T, lanes]``; ``payload [lanes]`` is below 2³¹."""
+    """Code ``symbols [T, lanes]`` whose probabilities are the rows ``contexts [T, lanes]``; ``payload [lanes]`` is below
+    2³¹.
+    """
     states = payload.astype(np.int64) | (1 << PAYLOAD)
     written = []
     for t in range(len(symbols) - 1, -1, -1):
@@ -79,8 +85,9 @@ def active_lanes_at(lengths: Ints, t: int) -> int:
 def decode(stream: Stream, rows: Ints, lengths: Ints, tables: Tables, code: Trellis) -> tuple[NDArray[np.uint8], Ints, Ints]:
     """Symbols and quantizers ``[T, lanes]`` and each lane's payload ``[lanes]``.
 
-    A symbol's context is ``rows[lane] + quantizer``, the quantizer being the lowest bit of the trellis state, which the parities
-    of the symbols drive. Raises IntegrityError if the words run out or are left over, or a lane does not end as it began.
+    A symbol's context is ``rows[lane] + quantizer``, the quantizer being the lowest bit of the trellis state, which the
+    parities of the symbols drive. Raises IntegrityError if the words run out or are left over, or a lane does not end as it
+    began.
     """
     active = active_lanes(lengths)
     symbols = np.zeros((active.size, lengths.size), np.uint8)

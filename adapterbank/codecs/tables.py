@@ -1,7 +1,7 @@
 """Probabilities and reconstruction points of every class: integers made once from simulated Gaussian samples (``tabulate.py``).
 
-Class c stands for σ/Δ = 2^(c/6). Below the lowest class the lowest is used; above the highest, h bits between the parity and the
-rest of each magnitude are stored as they are, and class c − 6h codes what is left.
+Class c stands for σ/Δ = 2^(c/6). Below the lowest class the lowest is used; above the highest, h bits between the parity and
+the rest of each magnitude are stored as they are, and class c − 6h codes what is left.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ Ints = NDArray[np.int64]
 @dataclass(frozen=True, slots=True, eq=False)
 class Book:
     """``coder`` has two rows per class, one per quantizer; ``shifts [2·classes, SYMBOLS]`` int64 moves the points in
-    steps of Δ/64 where no bits are hidden; ``regular [classes]`` is the number of magnitudes that have a symbol of their own."""
+    steps of Δ/64 where no bits are hidden; ``regular [classes]`` is the number of magnitudes that have a symbol of their
+    own."""
 
     coder: Tables
     shifts: Ints
@@ -44,8 +45,8 @@ def book() -> Book:
 
 
 def made(frequencies: Sequence[Sequence[int]], shifts: Sequence[Sequence[int]]) -> Book:
-    """The book of these rows, two per class: frequencies of the class's regular symbols and of the two escapes, and shifts of its
-    first symbols (the last one given holds for those after it)."""
+    """The book of these rows, two per class: frequencies of the class's regular symbols and of the two escapes, and shifts
+    of its first symbols (the last one given holds for those after it)."""
     table = np.zeros((len(frequencies), SYMBOLS), np.int64)
     moved = np.zeros_like(table)
     for row, (counts, own) in enumerate(zip(frequencies, shifts, strict=True)):

@@ -1,13 +1,15 @@
-"""Makes ``tables.json``: what the quantizer does to Gaussian samples of every class (``python -m adapterbank.codecs.tabulate > FILE``).
+"""Makes ``tables.json``: what the quantizer does to Gaussian samples of every class (``python -m adapterbank.codecs.tabulate
+> FILE``).
 
-The classes are simulated, never learned from adapters. Each class is quantized with the rates that it had in the round before, so
-that rates and choices agree; its σ varies by 8 %, as a vector's does within its class and beside a perfect Gaussian.
+The classes are simulated, never learned from adapters. Each class is quantized with the rates that it had in the round
+before, so that rates and choices agree; its σ varies by 8 %, as a vector's does within its class and beside a perfect Gaussian.
 """
 
 from __future__ import annotations
 
 import json
 import sys
+from itertools import pairwise
 from math import ceil, sqrt
 
 import numpy as np
@@ -60,7 +62,7 @@ def _gaussian(sigma: float, regular: int) -> list[list[int]]:
     rows = []
     for q in (0, 1):
         points = [max(2 * m - q, 0) for m in range(regular + 2)]
-        edges = [0.0] + [(a + b) / 2 for a, b in zip(points, points[1:], strict=False)]
+        edges = [0.0] + [(a + b) / 2 for a, b in pairwise(points)]
         inside = [float(torch.erf(torch.tensor(edge / (sigma * sqrt(2.0)), dtype=torch.float64))) for edge in edges]
         shares = [b - a for a, b in zip(inside, [*inside[1:], 1.0], strict=True)]
         rows.append(_rounded(np.array(shares)))
@@ -73,7 +75,7 @@ def _frequencies(found: Quantized, q: int, regular: int) -> list[int]:
     return _rounded(np.bincount(folded, minlength=regular + 2) + 0.05)
 
 
-def _rounded(weights: NDArray[np.float64]) -> list[int]:
+def _rounded(weights: NDArray[np.floating]) -> list[int]:
     """Integers of at least 1 that sum to 2¹⁴, near proportion to ``weights``: what is missing goes to the largest."""
     total = 1 << PRECISION
     counts = np.maximum(1, np.rint(weights / weights.sum() * total)).astype(np.int64)

@@ -1,4 +1,5 @@
-"""The trellis of the quantizer: which of two scalar quantizers each sample gets (Marcellin & Fischer 1990, Fischer & Wang 1992).
+"""The trellis of the quantizer: which of two scalar quantizers each sample gets (Marcellin & Fischer 1990, Fischer & Wang
+1992).
 
 Quantizer 0 holds the even multiples 2k·Δ, quantizer 1 zero and the odd ones (2k − sgn k)·Δ. The state's lowest bit names the
 quantizer, and the parity of k drives the state: Ungerboeck's systematic convolutional codes (1982, table I) in observer form,
@@ -20,7 +21,9 @@ STATES = tuple(_CODES)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Trellis:
-    """``following[s, p]`` is the state after state s and parity p; ``before[s, j]`` and ``parity[s, j]`` are the two ways in."""
+    """``following[s, p]`` is the state after state s and parity p; ``before[s, j]`` and ``parity[s, j]`` are the two ways
+    in.
+    """
 
     states: int
     feedback: int
@@ -67,7 +70,7 @@ def best_path(costs: Tensor, lengths: Tensor, code: Trellis) -> Tensor:
 
 
 def _walk_back(state: Tensor, came: Tensor, active: list[int], code: Trellis) -> Tensor:
-    T, states, lanes = came.shape
+    T, _, lanes = came.shape
     before, parity = code.before.to(state.device).flatten(), code.parity.to(state.device).flatten()
     path = torch.zeros(T, lanes, dtype=torch.int64, device=state.device)
     for t in range(T - 1, -1, -1):

@@ -35,7 +35,7 @@ def extras_section(extras: Mapping[str, Tensor]) -> bytes:
 
 
 def write(
-    drafted: Draft, subjects: Sequence[Subject], shapes: Sequence[ModuleShape], reference: str | None, extras: bytes
+    drafted: Draft, subjects: Sequence[Subject], shapes: Sequence[ModuleShape], references: tuple[str, ...], extras: bytes
 ) -> bytes:
     """The object of a draft; ``shapes`` are those of the modules, in the same order."""
     chosen = [_choice(subject, kept) for subject, kept in zip(subjects, drafted.modules, strict=True)]
@@ -44,7 +44,7 @@ def write(
     written = payload.write(_flat([s.k for s in matrices]), _flat([s.q for s in matrices]), sizes,
                             _flat([s.classes for s in matrices]), trellis(drafted.states))  # fmt: skip
     sections = form.Sections(
-        form.about(tuple(shapes), reference), choices_section.write(chosen), written.states, written.words, written.raw,
+        form.about(tuple(shapes), references), choices_section.write(chosen), written.states, written.words, written.raw,
         written.escapes, extras,
     )  # fmt: skip
     return form.write(drafted.states, sqrt(drafted.step), sections)
