@@ -52,8 +52,8 @@ PROTECTED: Mapping[str, tuple[str, ...]] = {
         "error_mean", "error_worst", "error_kind", "created",
     ),
     "members": (
-        "id", "basis_id", "version_id", "codec", "object", "reference", "bytes", "error", "error_kind", "absent",
-        "module_errors",
+        "id", "basis_id", "version_id", "codec", "object", "reference_objects", "bytes", "error", "error_kind",
+        "absent", "module_errors",
     ),
     "edges": ("dependent", "needed", "kind"),
 }  # fmt: skip

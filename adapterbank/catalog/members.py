@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import math
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from sqlalchemy import LABEL_STYLE_TABLENAME_PLUS_COL, ColumnElement, Connection, RowMapping, String, cast, select
+from sqlalchemy import LABEL_STYLE_TABLENAME_PLUS_COL, ColumnElement, Connection, RowMapping, select
 
 from adapterbank.catalog import digests, edges, layouts, objects
 from adapterbank.catalog import tables as t
@@ -16,18 +16,14 @@ from adapterbank.container import canonical_json
 from adapterbank.errors import ConflictError, NotFoundError, UsageError
 
 _BASIS_NAMES = t.names.alias("basis_names")
-_NEEDED, _NEEDED_VERSIONS, _NEEDED_NAMES = t.members.alias(), t.versions.alias(), t.names.alias()
-_REFERENCE = (
-    select(_NEEDED_NAMES.c.name + "@" + cast(_NEEDED_VERSIONS.c.number, String))
-    .join_from(t.edges, _NEEDED, _NEEDED.c.id == t.edges.c.needed)
-    .join(_NEEDED_VERSIONS, _NEEDED_VERSIONS.c.id == _NEEDED.c.version_id)
-    .join(_NEEDED_NAMES, _NEEDED_NAMES.c.id == _NEEDED_VERSIONS.c.name_id)
-    .where(t.edges.c.dependent == t.members.c.id, t.edges.c.kind == edges.REFERENCE)
-    .correlate(t.members)
-    .limit(1)
-    .scalar_subquery()
-    .label("reference_ref")
+_REFERENCES = (
+    select(t.edges.c.dependent, t.members.c.object, t.names.c.name, t.versions.c.number)
+    .join_from(t.edges, t.members, t.members.c.id == t.edges.c.needed)
+    .join(t.versions, t.versions.c.id == t.members.c.version_id)
+    .join(t.names, t.names.c.id == t.versions.c.name_id)
+    .where(t.edges.c.kind == edges.REFERENCE)
 )
+_CHUNK = 500
 _ROWS = (
     select(
         t.members,
@@ -37,7 +33,6 @@ _ROWS = (
         t.names.c.name,
         t.bases.c.number,
         _BASIS_NAMES.c.name,
-        _REFERENCE,
     )
     .join_from(t.members, t.versions, t.versions.c.id == t.members.c.version_id)
     .join(t.names, t.names.c.id == t.versions.c.name_id)
@@ -51,10 +46,10 @@ def add(tx: Connection, basis: Basis | None, version: Version, new: NewMember) -
     """Record the form of ``version`` in ``basis``, or with None one on its own; its bytes must be in the vault.
 
     Raises ConflictError if it has that form already, UsageError for errors of modules that the version does not have and for
-    a reference that is no self-contained form beside it.
+    references that are no forms beside it, or need others that are not named before them.
     """
     refuse_second(tx, basis, version, new.codec)
-    reference = None if new.reference is None else _self_contained(tx, basis, new.reference)
+    needed = _references(tx, basis, new.references)
     node = objects.new_node(tx, "member")
     values = {
         "id": node,
@@ -62,12 +57,13 @@ def add(tx: Connection, basis: Basis | None, version: Version, new: NewMember) -
         "version_id": version.id,
         "absent": canonical_json(sorted(new.absent)),
         "module_errors": _pack(module_names(version), new.module_errors, version.ref),
-        **{field: getattr(new, field) for field in ("codec", "object", "reference", "bytes", "error", "error_kind")},
+        "reference_objects": canonical_json(new.references),
+        **{field: getattr(new, field) for field in ("codec", "object", "bytes", "error", "error_kind")},
     }
     digests.insert(tx, t.members, values)
     if basis is not None:
         edges.add(tx, node, basis.id, edges.MEMBER)
-    if reference is not None:
+    for reference in needed:
         edges.add(tx, node, reference, edges.REFERENCE)
     edges.add(tx, node, objects.register(tx, new.object, new.bytes), edges.FORM)
     return select_members(tx, t.members.c.id == node)[0]
@@ -115,7 +111,8 @@ def select_members(tx: Connection, where: ColumnElement[bool]) -> list[Member]:
         digests.check(t.members, row)
     shapes = layouts.load(tx, (row[t.versions.c.layout] for row in rows))
     modules = {digest: tuple(sorted({shape.name for shape in layout})) for digest, layout in shapes.items()}
-    return [_value(row, modules[row[t.versions.c.layout]]) for row in rows]
+    referred = _referred(tx, rows)
+    return [_value(row, modules[row[t.versions.c.layout]], referred) for row in rows]
 
 
 def _select(tx: Connection, basis: Basis, version: Version) -> Member | None:
@@ -123,15 +120,29 @@ def _select(tx: Connection, basis: Basis, version: Version) -> Member | None:
     return found[0] if found else None
 
 
-def _self_contained(tx: Connection, basis: Basis | None, digest: str) -> int:
-    """The node of a form beside the one to be added whose object is ``digest`` and was not itself coded against another."""
-    c = t.members.c
+def _references(tx: Connection, basis: Basis | None, digests: Sequence[str]) -> list[int]:
+    """The nodes of the forms beside the one to be added that have these objects, in their order."""
+    c, found = t.members.c, []
     beside = c.basis_id.is_(None) if basis is None else c.basis_id == basis.id
-    node = tx.scalar(select(c.id).where(beside, c.object == digest, c.reference.is_(None)).order_by(c.id).limit(1))
-    if node is None:
-        place = "among the forms that stand alone" if basis is None else f"in {basis.ref}"
-        raise UsageError(f"no self-contained form {place} has the object sha256:{digest}, so none can be coded against it")
-    return int(node)
+    for place, digest in enumerate(digests):
+        row = tx.execute(select(c.id, c.reference_objects).where(beside, c.object == digest).order_by(c.id).limit(1)).first()
+        if row is None or not set(json.loads(row.reference_objects)) <= set(digests[:place]):
+            where = "among the forms that stand alone" if basis is None else f"in {basis.ref}"
+            raise UsageError(f"no form {where} has the object sha256:{digest} and needs only what is named before it")
+        found.append(row.id)
+    return found
+
+
+def _referred(tx: Connection, rows: Sequence[RowMapping]) -> dict[tuple[int, str], str]:
+    """The versions that these forms were coded against, by form and object."""
+    wanted = [row[t.members.c.id] for row in rows if row[t.members.c.reference_objects] != "[]"]
+    found = {}
+    for start in range(0, len(wanted), _CHUNK):
+        for node, digest, name, number in tx.execute(
+            _REFERENCES.where(t.edges.c.dependent.in_(wanted[start : start + _CHUNK]))
+        ):
+            found[node, digest] = f"{name}@{number}"
+    return found
 
 
 def module_names(version: Version) -> tuple[str, ...]:
@@ -157,16 +168,17 @@ def _order(ref: str) -> tuple[str, int]:
     return name, int(number)
 
 
-def _value(row: RowMapping, modules: tuple[str, ...]) -> Member:
+def _value(row: RowMapping, modules: tuple[str, ...], referred: Mapping[tuple[int, str], str]) -> Member:
     c = t.members.c
+    needed = tuple(json.loads(row[c.reference_objects]))
     return Member(
         id=row[c.id],
         basis=None if row[c.basis_id] is None else f"{row[_BASIS_NAMES.c.name]}@{row[t.bases.c.number]}",
         version=f"{row[t.names.c.name]}@{row[t.versions.c.number]}",
         codec=row[c.codec],
         object=row[c.object],
-        reference=row["reference_ref"],
-        reference_object=row[c.reference],
+        references=tuple(referred[row[c.id], digest] for digest in needed if (row[c.id], digest) in referred),
+        reference_objects=needed,
         bytes=row[c.bytes],
         error=row[c.error],
         error_kind=row[c.error_kind],

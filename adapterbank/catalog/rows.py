@@ -172,8 +172,8 @@ class Basis:
 
 @dataclass(frozen=True, slots=True)
 class NewMember:
-    """A stored form to be added; ``module_errors`` has a value per module of the version, ``reference`` is the digest of the
-    object that it was coded against, if any."""
+    """A stored form to be added; ``module_errors`` has a value per module of the version, ``references`` are the digests of
+    the objects that it was coded against, each of which needs at most those before it."""
 
     object: str
     bytes: int
@@ -182,16 +182,16 @@ class NewMember:
     module_errors: Mapping[str, float] = field(default_factory=dict)
     error_kind: str = "measured"
     codec: str = "rmm"
-    reference: str | None = None
+    references: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Member:
     """A stored form of a version: a member of ``basis``, or with None coded on its own; ``codec`` says how to read it.
 
-    ``reference`` is the version whose form in the same basis this one was coded against, and ``reference_object`` that
-    form's object: decoding needs it. ``absent`` are modules of the basis that the adapter lacks (exact zeros), ``parameters``
-    those of the version.
+    ``references`` are the versions whose forms in the same basis this one was coded against, and ``reference_objects`` the
+    objects of those forms: decoding needs them. ``absent`` are modules of the basis that the adapter lacks (exact zeros),
+    ``parameters`` those of the version.
     """
 
     id: int
@@ -199,8 +199,8 @@ class Member:
     version: str
     codec: str
     object: str
-    reference: str | None
-    reference_object: str | None
+    references: tuple[str, ...]
+    reference_objects: tuple[str, ...]
     bytes: int
     error: float
     error_kind: str

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterator
 
 from sqlalchemy import ColumnElement, Connection, Table, and_, func, or_, select
@@ -108,21 +109,27 @@ def _coded(tx: Connection) -> Iterator[Problem]:
 
 
 def _references(tx: Connection) -> Iterator[Problem]:
-    """A form that was coded against another has an edge to it: a self-contained one of the same basis, with that object."""
-    other = t.members.alias()
-    edge = and_(t.edges.c.dependent == t.members.c.id, t.edges.c.kind == "reference")
-    joined = select(t.members.c.id).outerjoin(t.edges, edge).outerjoin(other, other.c.id == t.edges.c.needed)
-    wrong = or_(
-        other.c.object.is_distinct_from(t.members.c.reference),
-        and_(other.c.id.is_not(None), other.c.basis_id.is_distinct_from(t.members.c.basis_id)),
-        other.c.reference.is_not(None),
-    )
-    for node in tx.scalars(joined.where(wrong)):
-        yield Problem(
-            "edge",
-            "the edge 'reference' to what it was coded against is missing or leads elsewhere",
-            f"row of members (id {node})",
-        )
+    """A form that was coded against others has an edge to each: forms of the same basis, with the objects that it names."""
+    other, c = t.members.alias(), t.members.c
+    joined = select(t.edges.c.dependent, other.c.object).join_from(t.edges, t.members, c.id == t.edges.c.dependent)
+    joined = joined.join(other, and_(other.c.id == t.edges.c.needed, other.c.basis_id.is_not_distinct_from(c.basis_id)))
+    found: dict[int, set[str]] = {}
+    for node, digest in tx.execute(joined.where(t.edges.c.kind == "reference")):
+        found.setdefault(node, set()).add(digest)
+    rows = tx.execute(select(c.id, c.reference_objects).where(c.reference_objects != "[]"))
+    named = {node: _listed(text) for node, text in rows}
+    for node in sorted({*found, *named}):
+        if found.get(node, set()) != named.get(node, set()):
+            said = "the edges 'reference' to what it was coded against are missing or lead elsewhere"
+            yield Problem("edge", said, f"row of members (id {node})")
+
+
+def _listed(text: str) -> set[str] | None:
+    """The digests of a list, None for what is none: its row digest tells of that damage."""
+    try:
+        return set(json.loads(text))
+    except (ValueError, TypeError):
+        return None
 
 
 def _sqlite(tx: Connection) -> Iterator[Problem]:

@@ -257,7 +257,7 @@ bases = Table(
 _ALONE = text("basis_id IS NULL")
 
 # Stored forms of versions: members of a basis, and with no basis_id those coded on their own, one per version and codec.
-# "reference" is the object that a form was coded against.
+# "reference_objects" lists the digests that a form was coded against, as JSON.
 members = Table(
     "members",
     metadata,
@@ -266,7 +266,7 @@ members = Table(
     Column("version_id", ForeignKey("versions.id", ondelete="RESTRICT"), nullable=False, index=True),
     Column("codec", _WORD, nullable=False),
     _digest("object"),
-    Column("reference", _DIGEST),
+    Column("reference_objects", Text, nullable=False),
     Column("bytes", BigInteger, nullable=False),
     Column("error", Float, nullable=False),
     Column("error_kind", _WORD, nullable=False),

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from rich.console import RenderableType
 
 from adapterbank.report.grid import Column, Row, grid, titled
-from adapterbank.report.words import error, figure, share, size
+from adapterbank.report.words import error, figure, several, share, size
 
 VERSION = Column("version", "version", style="cyan", whole=True)
 KIND = Column("kind", "error_kind")
@@ -15,7 +15,7 @@ _FORMS = (
     VERSION,
     Column("basis", "basis", style="cyan", whole=True),
     Column("codec", "codec", whole=True),
-    Column("coded against", "reference", whole=True),
+    Column("coded against", "references", several, whole=True),
     Column("size", "bytes", size, right=True),
     Column("bits", "bits", figure, right=True),
     Column("error", "error", error, right=True),

@@ -23,11 +23,11 @@ Buffer = bytes | bytearray | memoryview | mmap
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Coded:
-    """The bytes of a form, its error measured from them, and the digest of the object that they were coded against, if any."""
+    """The bytes of a form, its error measured from them, and the digests of the objects that they were coded against."""
 
     data: bytes
     error: DeltaError
-    reference: str | None = None
+    references: tuple[str, ...] = ()
 
     def row(self, codec: str, digest: str) -> NewMember:
         """What the catalog is told of the form whose object is ``digest``."""
@@ -37,7 +37,7 @@ class Coded:
             error=self.error.total,
             module_errors=self.error.modules,
             codec=codec,
-            reference=self.reference,
+            references=self.references,
         )
 
 
@@ -64,7 +64,8 @@ def encode(
     references: Mapping[str, Buffer] | None = None,
     progress: Progress | None = None,
 ) -> Coded:
-    """Code ``adapter``; ``references`` are self-contained objects by digest, which only the codec ``rd`` looks at.
+    """Code ``adapter``; ``references`` are objects of others by digest, the most promising first, with those that they need:
+    only the codec ``rd`` looks at them.
 
     Raises UsageError or ErrorBoundError for a target that cannot be reached.
     """
@@ -73,7 +74,7 @@ def encode(
         made = fixed.encode(adapter, target, sweeps=effort, progress=progress)
         return Coded(made.data, made.error)
     found = coder.encode(adapter, target, effort=effort, references=references, progress=progress)
-    return Coded(found.data, found.error, found.reference)
+    return Coded(found.data, found.error, found.references)
 
 
 def decode(

@@ -29,6 +29,7 @@ from adapterbank.ways.settings import Settings, settings_of
 from adapterbank.ways.sizes import RD, refuse_larger
 
 MOST_REFERENCES = 4
+Earlier = dict[str, tuple[str, tuple[str, ...]]]  # by version, in order: the object of its form, and those that it needs
 GAUGE, DTYPE = "svd", "float32"
 
 
@@ -74,7 +75,7 @@ def add(rooms: Rooms, basis: Basis, version: Version, *, force: bool = False, pr
     with rooms.catalog.reading() as tx:
         members.refuse_second(tx, basis, version, RD)
         present = members.of_basis(tx, basis)
-    earlier = {member.version: member.object for member in sorted(present, key=_age) if member.reference_object is None}
+    earlier = {member.version: (member.object, member.reference_objects) for member in sorted(present, key=_age)}
     references = {digest: rooms.vault.read(digest) for digest in candidates(version, earlier)}
     with rooms.vault.stage() as staged:
         with load(rooms, version) as loaded:
@@ -93,12 +94,16 @@ def add(rooms: Rooms, basis: Basis, version: Version, *, force: bool = False, pr
                 return members.add(tx, bases.get(tx, basis.ref), versions.get(tx, version.ref), row)
 
 
-def candidates(version: Version, earlier: Mapping[str, str]) -> list[str]:
-    """Which of the self-contained forms ``earlier`` (digests by version, in order) may be a reference of ``version``:
-    its parent's, then those of its own name, the newest first, then the first others; at most four, each once."""
+def candidates(version: Version, earlier: Mapping[str, tuple[str, tuple[str, ...]]]) -> list[str]:
+    """Which of the forms ``earlier`` (object and references, by version, in order) may be references of ``version``: its
+    parent's, then those of its own name, the newest first, then the first others; four at most, each once, then those that
+    they need. A form that needs two itself is none: no more are read for one that is decoded."""
     kin = sorted((ref for ref in earlier if Ref.parse(ref).name == version.name), key=_number, reverse=True)
     order = dict.fromkeys([version.parent or "", *kin, *earlier])
-    return list(dict.fromkeys(earlier[ref] for ref in order if ref in earlier))[:MOST_REFERENCES]
+    near = [earlier[ref] for ref in order if ref in earlier and len(earlier[ref][1]) <= 1]
+    needs = dict(near)
+    first = list(dict.fromkeys(digest for digest, _ in near))[:MOST_REFERENCES]
+    return list(dict.fromkeys([*first, *(needed for digest in first for needed in needs[digest])]))
 
 
 def _check(chosen: Sequence[Version], accept_generation_loss: bool) -> None:
@@ -113,7 +118,7 @@ def _coded(
     rooms: Rooms, chosen: Sequence[Version], settings: Settings, shelf: _Shelf, progress: Progress | None
 ) -> Iterator[NewMember]:
     """The row of each form, its bytes on the shelf; one adapter is open at a time."""
-    earlier: dict[str, str] = {}
+    earlier: Earlier = {}
     done, total = 0, sum(version.parameters for version in chosen)
     everywhere = {shape.name for version in chosen for shape in version.modules}
     for version in chosen:
@@ -125,8 +130,7 @@ def _coded(
             if loaded.form is not None:
                 error = in_all(coded.error, DeltaError(loaded.form.error, loaded.form.module_errors))
                 row = replace(row, error=error.total, module_errors=error.modules, error_kind="bound")
-        if row.reference is None:
-            earlier[version.ref] = row.object
+        earlier[version.ref] = (row.object, row.references)
         done += version.parameters
         if progress is not None:
             progress(done, total)

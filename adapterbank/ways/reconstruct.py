@@ -111,7 +111,7 @@ def reconstruct_member(
     device: str = "cpu",
     dtype: torch.dtype | None = None,
 ) -> Adapter:
-    """Decode one form from its objects: its own, and that of its basis or of the form that it was coded against."""
+    """Decode one form from its objects: its own, and that of its basis or those that it was coded against."""
     place, dtype = _device(device), dtype or torch.float32
     with rooms.catalog.reading() as tx:
         row = bases.get(tx, form.basis) if form.basis is not None else None
@@ -129,8 +129,7 @@ def _decoded(rooms: Rooms, form: MemberRow, base_model: str, device: torch.devic
     """Decoded on the CPU, so that it is the same everywhere; then moved."""
     with ExitStack() as stack:
         data = stack.enter_context(rooms.vault.open(form.object)).buffer
-        needed = form.reference_object
-        references = {} if needed is None else {needed: stack.enter_context(rooms.vault.open(needed)).buffer}
+        references = {digest: stack.enter_context(rooms.vault.open(digest)).buffer for digest in form.reference_objects}
         adapter = coding.decode(data, codec=form.codec, references=references, base_model=base_model)
         modules = {name: replace(f, A=f.A.to(device, dtype), B=f.B.to(device, dtype)) for name, f in adapter.modules.items()}
         extras = {key: tensor.to(device, copy=True) for key, tensor in adapter.extras.items()}

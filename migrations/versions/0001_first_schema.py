@@ -265,7 +265,7 @@ def _members() -> None:
         sa.Column("version_id", sa.Integer(), nullable=False),
         sa.Column("codec", sa.String(length=32), nullable=False),
         sa.Column("object", sa.String(length=64), nullable=False),
-        sa.Column("reference", sa.String(length=64), nullable=True),
+        sa.Column("reference_objects", sa.Text(), nullable=False),
         sa.Column("bytes", sa.BigInteger(), nullable=False),
         sa.Column("error", sa.Float(), nullable=False),
         sa.Column("error_kind", sa.String(length=32), nullable=False),

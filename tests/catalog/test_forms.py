@@ -10,8 +10,8 @@ from adapterbank.errors import ConflictError, InUseError, UsageError
 from tests.catalog import make
 
 
-def form(word: str, error: float = 0.1, *, codec: str = "rd", reference: str | None = None) -> NewMember:
-    return NewMember(make.digest(word), 40, error, codec=codec, reference=reference)
+def form(word: str, error: float = 0.1, *, codec: str = "rd", references: tuple[str, ...] = ()) -> NewMember:
+    return NewMember(make.digest(word), 40, error, codec=codec, references=references)
 
 
 def chain(tx: Connection) -> tuple[Basis, list[Version], list[Member]]:
@@ -19,7 +19,7 @@ def chain(tx: Connection) -> tuple[Basis, list[Version], list[Member]]:
     basis = make.add_basis(tx, codec="rd", components=0)
     versions = [make.add(tx, "sql", 1), make.add(tx, "sql", 2)]
     first = members.add(tx, basis, versions[0], form("first"))
-    return basis, versions, [first, members.add(tx, basis, versions[1], form("second", reference=first.object))]
+    return basis, versions, [first, members.add(tx, basis, versions[1], form("second", references=(first.object,)))]
 
 
 def test_a_form_of_its_own_comes_back(catalog: Catalog) -> None:
@@ -31,7 +31,7 @@ def test_a_form_of_its_own_comes_back(catalog: Catalog) -> None:
     with catalog.reading() as tx:
         found = members.alone(tx, sql, "rd")
         assert found is not None
-        assert (found.basis, found.codec, found.version, found.reference, found.error) == (None, "rd", "sql@1", None, 0.2)
+        assert (found.basis, found.codec, found.version, found.references, found.error) == (None, "rd", "sql@1", (), 0.2)
         assert [(m.basis, m.codec) for m in members.of_version(tx, sql)] == [(None, "rd"), ("b1@1", "rmm"), (None, "fixed")]
         assert edges.needs(tx, found.id) == [Edge("form rd of sql@1", f"object sha256:{found.object[:12]}", "form")]
         assert members.of_basis(tx, basis)[0].basis == "b1@1"
@@ -59,8 +59,8 @@ def test_a_codec_that_cannot_stand_alone_is_refused(catalog: Catalog, codec: str
 def test_a_form_coded_against_another_names_it_and_holds_it(catalog: Catalog) -> None:
     with catalog.writing() as tx:
         _, versions, (first, second) = chain(tx)
-        assert (second.reference, second.reference_object) == ("sql@1", first.object)
-        assert (first.reference, first.reference_object) == (None, None)
+        assert (second.references, second.reference_objects) == (("sql@1",), (first.object,))
+        assert (first.references, first.reference_objects) == ((), ())
         assert Edge("member sql@2 of b1@1", "member sql@1 of b1@1", "reference") in edges.needs(tx, second.id)
         with pytest.raises(InUseError, match="version sql@1 is needed by member sql@2 of b1@1") as caught:
             removal.remove_versions(tx, versions[:1])
@@ -77,18 +77,23 @@ def test_both_go_together_in_any_order_and_so_does_their_basis(catalog: Catalog)
         assert {gone.digest for gone in removal.remove_basis(tx, basis)} == objects
         basis = make.add_basis(tx, "b2", codec="rd")
         late = members.add(tx, basis, versions[1], form("late"))
-        members.add(tx, basis, versions[0], form("early", reference=late.object))  # the older one needs the younger one
+        members.add(tx, basis, versions[0], form("early", references=(late.object,)))  # the older one needs the younger one
         assert {late.object, versions[0].weights} <= {gone.digest for gone in removal.remove_versions(tx, versions)}
         assert list(digests.verify_rows(tx)) == []
 
 
-def test_a_reference_is_self_contained_and_of_the_same_basis(catalog: Catalog) -> None:
+def test_references_are_of_the_same_basis_and_need_only_those_before_them(catalog: Catalog) -> None:
     with catalog.writing() as tx:
         basis, _, (first, second) = chain(tx)
         other, third = make.add_basis(tx, "b2", codec="rd"), make.add(tx, "sql", 3)
-        for place, needed in ((basis, second), (other, first), (None, first)):
-            with pytest.raises(UsageError, match="no self-contained form"):
-                members.add(tx, place, third, form("third", reference=needed.object))
+        for place, needed in ((basis, [second]), (basis, [second, first]), (other, [first]), (None, [first])):
+            with pytest.raises(UsageError, match="needs only what is named before it"):
+                members.add(tx, place, third, form("third", references=tuple(each.object for each in needed)))
+        added = members.add(tx, basis, third, form("third", references=(first.object, second.object)))
+        assert added.references == ("sql@1", "sql@2") and members.of_version(tx, third) == [added]
+        with pytest.raises(InUseError, match="member sql@3 of b1@1"):
+            removal.remove_member(tx, second)
+        assert list(digests.verify_rows(tx)) == []
 
 
 def test_a_form_that_stands_for_a_version_stays(catalog: Catalog) -> None:
@@ -105,8 +110,9 @@ def test_a_form_that_stands_for_a_version_stays(catalog: Catalog) -> None:
     ("damage", "told"),
     [
         ("DELETE FROM edges WHERE kind = 'reference'", "'reference'"),
-        ("UPDATE members SET reference = object WHERE reference IS NOT NULL", "'reference'"),
-        ("UPDATE members SET basis_id = NULL WHERE reference IS NOT NULL", "'member'"),
+        ("UPDATE members SET reference_objects = '[]'", "'reference'"),
+        ("UPDATE members SET basis_id = NULL WHERE reference_objects <> '[]'", "'reference'"),
+        ("UPDATE members SET basis_id = NULL WHERE reference_objects <> '[]'", "'member'"),
         ("UPDATE members SET codec = 'fixed'", "digest"),
     ],
 )

@@ -126,7 +126,7 @@ def test_row_digests_are_as_documented() -> None:
             "aliases": ("name_id, alias, version_id", ()),
             "recipes": ("version_id, method, body, residual, environment", (3,)),
             "members": (
-                "id, basis_id, version_id, codec, object, reference, bytes, error, error_kind, absent, module_errors",
+                "id, basis_id, version_id, codec, object, reference_objects, bytes, error, error_kind, absent, module_errors",
                 (7,),
             ),
         }

@@ -27,13 +27,13 @@ class FormModuleDocument(TypedDict):
 
 
 class MemberDocument(TypedDict):
-    """A version's stored form: in a ``basis``, or on its own (null); ``reference`` is the version it was coded against;
+    """A version's stored form: in a ``basis``, or on its own (null); ``references`` are the versions it was coded against;
     ``bits`` are per LoRA parameter, of its own object."""
 
     version: str
     basis: str | None
     codec: str
-    reference: str | None
+    references: list[str]
     bytes: int
     bits: float
     error: float | None
