@@ -65,6 +65,16 @@ def test_exports_and_reconstructions_compute_what_they_claim(bank, trained, tmp_
         )
 
 
+@pytest.mark.parametrize("codec", ["rd", "fixed"])
+def test_coded_forms_compute_what_they_claim(bank, trained, tmp_path, codec):
+    setting, models = trained
+    made = bank.encode("one", max_error=0.5, codec=codec)
+    written = bank.write_reconstruction("one", tmp_path / "one")
+    found = deltas_in(loaded(setting, tmp_path / "one"))
+    assert dense.distance(found, deltas_in(models["one"])) == pytest.approx(written.error, rel=1e-4)
+    assert 0 < written.error == made.form.error <= 0.5
+
+
 @pytest.mark.parametrize("trained", BARE, indirect=True)
 def test_a_merge_computes_the_sum_it_claims(bank, trained, tmp_path):
     setting, models = trained
