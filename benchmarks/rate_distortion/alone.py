@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, Future
 
 from adapterbank.codecs.coder import decode, encode
 from adapterbank.codecs.target import Target
@@ -19,9 +19,15 @@ _MODULE_ERROR = 4  # bytes of the error that is kept for each module
 def measure(
     family: Family, targets: Sequence[Target], effort: int, pool: Executor, inputs: Inputs | None, told: Callable[[str], None]
 ) -> Iterator[Outcome | Unreached]:
-    """One outcome for each target, every adapter brought to it by its own step."""
+    """One outcome for each target, every adapter brought to it by its own step. All is handed to the pool at once."""
     arrays = [packed(adapter) for adapter in family.adapters.values()]
     jobs = {target: [pool.submit(coded, one, target, effort) for one in arrays] for target in targets}
+    return _collected(family, jobs, inputs, told)
+
+
+def _collected(
+    family: Family, jobs: Mapping[Target, Sequence[Future[bytes]]], inputs: Inputs | None, told: Callable[[str], None]
+) -> Iterator[Outcome | Unreached]:
     for number, (target, pending) in enumerate(jobs.items(), start=1):
         try:
             objects = [job.result() for job in pending]

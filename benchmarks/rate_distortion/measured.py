@@ -71,14 +71,14 @@ class Bench:
 def measured(plan: Plan, bench: Bench) -> Measured:
     """Rivals, this coder alone and through the bank, the bound, and accuracies where the collection has task heads."""
     family = plan.make()
+    labels = partial(solved, quick=bench.quick) if plan.bits else _none
+    targets = [*plan.alone, *(within(family, bits) for bits in plan.bits)]
+    coded = alone.measure(family, targets, bench.effort, bench.pool, bench.inputs, bench.told)
+    shared = together.measure(family, plan.together, bench.effort, bench.pool, bench.inputs, bench.told)
     made: list[Outcome | Unreached] = []
     if plan.rivals:
-        labels = partial(solved, quick=bench.quick) if plan.bits else _none
         made += rivals.measure(family, bench.inputs, bench.pool, bench.told, partial(kept, quick=bench.quick), labels)
-    wanted = [within(family, bits) for bits in plan.bits]
-    targets = [*plan.alone, *wanted]
-    made += alone.measure(family, targets, bench.effort, bench.pool, bench.inputs, bench.told)
-    made += together.measure(family, plan.together, bench.effort, bench.inputs, bench.told) if plan.together else []
+    made += [*coded, *shared]
     found = [one for one in made if isinstance(one, Outcome)]
     exact = _accuracies(family, found, bench) if plan.bits and family.heads is not None else {}
     points = tuple(_with_accuracy(outcome.point, exact) for outcome in found)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from multiprocessing import get_context
 
 import numpy as np
@@ -12,6 +13,7 @@ import numpy.typing as npt
 import torch
 
 from adapterbank.lora.adapter import Adapter, Factors
+from benchmarks.rate_distortion.families import Family
 
 Packed = Mapping[str, tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], float]]
 
@@ -24,6 +26,24 @@ def packed(adapter: Adapter) -> Packed:
 def unpacked(arrays: Packed) -> Adapter:
     """:func:`packed` undone."""
     return Adapter({name: Factors(torch.from_numpy(A), torch.from_numpy(B), s) for name, (A, B, s) in arrays.items()})
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PackedFamily:
+    """A family whose adapters are arrays."""
+
+    bare: Family
+    arrays: Mapping[str, Packed]
+
+    @classmethod
+    def of(cls, family: Family) -> PackedFamily:
+        """The family, ready to travel."""
+        arrays = {name: packed(adapter) for name, adapter in family.adapters.items()}
+        return cls(replace(family, adapters={}), arrays)
+
+    def family(self) -> Family:
+        """The family as it was."""
+        return replace(self.bare, adapters={name: unpacked(one) for name, one in self.arrays.items()})
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from benchmarks.baselines.collection import Collection
 from benchmarks.baselines.table import Rival, rivals
 from benchmarks.rate_distortion.families import Family
 from benchmarks.rate_distortion.measure import Inputs
-from benchmarks.rate_distortion.packing import Packed, packed, unpacked
+from benchmarks.rate_distortion.packing import Packed, PackedFamily, packed, unpacked
 from benchmarks.rate_distortion.points import Outcome, Point, outcome
 
 _PARTS = 8  # pieces of the list, so that no process is left with the slow ones
@@ -27,12 +27,9 @@ def measure(
 ) -> Iterator[Outcome]:
     """One outcome for each rival and setting that is ``kept``; those that are not ``solved`` come without their adapters."""
     listed = [rival for rival in rivals(len(family.adapters), family.rank) if kept(rival)]
-    arrays = {name: packed(adapter) for name, adapter in family.adapters.items()}
+    sent = PackedFamily.of(family)
     parts = [listed[start::_PARTS] for start in range(_PARTS)]
-    bare = Family(family.name, family.title, {}, {})
-    jobs = [
-        pool.submit(of_part, bare, arrays, inputs, part, [r.name for r in part if solved(r.name)]) for part in parts if part
-    ]
+    jobs = [pool.submit(of_part, sent, inputs, part, [r.name for r in part if solved(r.name)]) for part in parts if part]
     found: dict[str, Outcome] = {}
     for number, job in enumerate(jobs, start=1):
         for point, adapters in job.result():
@@ -41,11 +38,9 @@ def measure(
     return (found[rival.name] for rival in listed)
 
 
-def of_part(
-    bare: Family, arrays: Mapping[str, Packed], inputs: Inputs | None, part: Sequence[Rival], solved: Sequence[str]
-) -> list[Found]:
+def of_part(sent: PackedFamily, inputs: Inputs | None, part: Sequence[Rival], solved: Sequence[str]) -> list[Found]:
     """Points of some rivals on one collection, with the adapters of those that are ``solved``."""
-    family = Family(bare.name, bare.title, {name: unpacked(one) for name, one in arrays.items()}, {})
+    family = sent.family()
     collection = Collection.of(family.adapters)
     found: list[Found] = []
     for rival in part:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, Future
 from pathlib import Path
 
 import torch
@@ -16,30 +17,50 @@ from benchmarks.adapters import CONFIG, WEIGHTS
 from benchmarks.rate_distortion.alone import overhead, words
 from benchmarks.rate_distortion.families import Family
 from benchmarks.rate_distortion.measure import Inputs
+from benchmarks.rate_distortion.packing import Packed, PackedFamily, packed, unpacked
 from benchmarks.rate_distortion.points import TOGETHER, Outcome, Unreached, outcome
+
+Stored = tuple[int, list[int], list[Packed]]
 
 _CHAIN = "model"  # versions that descend from each other have one name
 
 
 def measure(
-    family: Family, targets: Sequence[Target], effort: int, inputs: Inputs | None, told: Callable[[str], None]
+    family: Family, targets: Sequence[Target], effort: int, pool: Executor, inputs: Inputs | None, told: Callable[[str], None]
 ) -> Iterator[Outcome | Unreached]:
-    """One outcome for each target: objects of the members and of the basis, configurations and module errors are counted."""
+    """One outcome for each target: objects of the members and of the basis, configurations and module errors are counted.
+
+    All is handed to the pool at once, each target with a bank of its own.
+    """
+    sent = PackedFamily.of(family)
+    jobs = {target: pool.submit(coded, sent, target, effort) for target in targets}
+    return _collected(family, jobs, inputs, told)
+
+
+def _collected(
+    family: Family, jobs: Mapping[Target, Future[Stored]], inputs: Inputs | None, told: Callable[[str], None]
+) -> Iterator[Outcome | Unreached]:
+    for number, (target, job) in enumerate(jobs.items(), start=1):
+        try:
+            shared, sizes, arrays = job.result()
+        except ErrorBoundError as error:
+            yield Unreached(family.name, TOGETHER, words(target), str(error))
+            continue
+        bits = 8 * (shared + sum(sizes) + overhead(family))
+        yield outcome(family, (TOGETHER, words(target)), bits, [unpacked(one) for one in arrays], inputs, sizes)
+        told(f"{family.name}: collection {number}/{len(jobs)}")
+
+
+def coded(sent: PackedFamily, target: Target, effort: int) -> Stored:
+    """Bytes of the basis's object, of the members', and what the bank reconstructs from them."""
+    family = sent.family()
     with tempfile.TemporaryDirectory() as place, Bank.open(Path(place) / "bank", create=True) as bank:
         refs = registered(bank, family, Path(place))
-        for number, target in enumerate(targets, start=1):
-            name = f"target{number}"
-            wanted = {"bits": target.bits, "max_error": target.max_error}
-            try:
-                basis = bank.build_basis(name, list(refs.values()), codec="rd", effort=effort, force=True, **wanted)
-            except ErrorBoundError as error:
-                yield Unreached(family.name, TOGETHER, words(target), str(error))
-                continue
-            sizes = {member.version: member.bytes for member in bank.members(basis.ref)}
-            bits = 8 * (basis.bytes + sum(sizes.values()) + overhead(family))
-            found = [bank.reconstruct(ref, basis=basis.ref) for ref in refs.values()]
-            yield outcome(family, (TOGETHER, words(target)), bits, found, inputs, [sizes[ref] for ref in refs.values()])
-            told(f"{family.name}: collection {number}/{len(targets)}")
+        wanted = {"bits": target.bits, "max_error": target.max_error}
+        basis = bank.build_basis("all", list(refs.values()), codec="rd", effort=effort, force=True, **wanted)
+        sizes = {member.version: member.bytes for member in bank.members(basis.ref)}
+        found = [packed(bank.reconstruct(ref, basis=basis.ref)) for ref in refs.values()]
+        return basis.bytes, [sizes[ref] for ref in refs.values()], found
 
 
 def registered(bank: Bank, family: Family, place: Path) -> Mapping[str, str]:
