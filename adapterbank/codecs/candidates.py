@@ -102,5 +102,5 @@ def _explained(spectrum: Spectrum, rows: Rows) -> float:
     if not len(spectrum.s):
         return 0.0
     basis = torch.linalg.qr(rows.unit.double().T).Q
-    inside = (spectrum.V.double() @ basis).square().sum(dim=1)
-    return float(inside.mean()) - basis.shape[1] / spectrum.V.shape[1]
+    inside = float((spectrum.V.double() @ basis).square().sum(dim=1).mean())
+    return inside - basis.shape[1] / int(spectrum.V.shape[1])

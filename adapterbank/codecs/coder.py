@@ -13,7 +13,7 @@ from typing import Any
 
 from adapterbank.codecs import choices, decoder, form, writer
 from adapterbank.codecs.candidates import Candidate, best_candidate
-from adapterbank.codecs.draft import EFFORTS
+from adapterbank.codecs.draft import EFFORTS, groups
 from adapterbank.codecs.fitting import Task, reached
 from adapterbank.codecs.prediction import DIFFERENCE, Subject
 from adapterbank.codecs.spectrum import spectra
@@ -77,7 +77,7 @@ def encode(
     ``effort`` is 0 … 3: closed-loop sweeps and states of the trellis. ``references`` are objects of other adapters by
     digest, the most promising first, with those that they need; at most two are used, and only if the file gets smaller by
     it, or at a target of bits the error. ``progress`` is
-    told (passes done, passes at most). Raises UsageError for an effort that does not exist, ErrorBoundError for a target that
+    told (pieces done, pieces at most). Raises UsageError for an effort that does not exist, ErrorBoundError for a target that
     cannot be reached.
     """
     if effort not in range(len(EFFORTS)):
@@ -86,10 +86,10 @@ def encode(
     energy = sum(subject.spectrum.energy for subject in alone)
     meter = _Meter(progress)
     task = Task(adapter.shapes, energy, writer.extras_section(adapter.extras), target, effort, meter)
-    meter.planned = task.passes * (2 if references else 1)
+    meter.planned = task.drafts * len(groups(alone)) * (2 if references else 1)
     chosen = reached(task, Candidate(alone))
-    if other := best_candidate(adapter, alone, references or {}, energy, chosen.drafted.step):
-        chosen = task.better(chosen, reached(task, other, near=chosen.drafted.step))
+    if other := best_candidate(adapter, alone, references or {}, energy, chosen.step):
+        chosen = task.better(chosen, reached(task, other, near=chosen.step))
     decoded = decode(chosen.data, references=references, base_model=adapter.base_model)
     meter.finish()
     return Coded(chosen.data, decoded, delta_error(adapter, decoded), chosen.candidate.references)
@@ -122,7 +122,7 @@ def inspect(data: Any) -> Info:
 
 @dataclass(slots=True)
 class _Meter:
-    """Tells how far an encoding is; ``planned`` counts every pass that it may need."""
+    """Tells how far an encoding is; ``planned`` counts every piece that it may need."""
 
     progress: Progress | None
     planned: int = 1

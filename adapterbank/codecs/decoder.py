@@ -26,6 +26,7 @@ from adapterbank.lora.layout import ModuleShape
 _LARGEST_EXTRAS = 1 << 36
 
 Ints = NDArray[np.int64]
+Points = NDArray[np.int32] | NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -36,14 +37,14 @@ class Part:
 
     shape: ModuleShape
     choice: Choice
-    x: Ints
-    y: Ints
+    x: Points
+    y: Points
     scales: NDArray[np.float32]
 
     @property
     def rows(self) -> Rows:
         """Its right vectors, to predict another adapter's from."""
-        return Rows.of(self.y, self.choice.gains)
+        return Rows.of(self.y.astype(np.int64), self.choice.gains)
 
     @property
     def factors(self) -> Factors:
@@ -144,14 +145,16 @@ def _rows(taken: form.Form, chosen: Sequence[Choice], references: Mapping[str, A
     return found
 
 
-def _part(shape: ModuleShape, choice: Choice, rows: Rows | None, points: Ints, at: int, root_step: float) -> tuple[Part, int]:
+def _part(
+    shape: ModuleShape, choice: Choice, rows: Rows | None, points: NDArray[np.int32], at: int, root_step: float
+) -> tuple[Part, int]:
     """One module from the points that begin at ``at``, and where the next one's begin."""
     live = len(choice.gains)
     x, at = points[at : at + live * shape.d_out].reshape(live, shape.d_out), at + live * shape.d_out
     known: Ints | int = 0
     if rows is not None:
         width = len(rows.points)
-        few, at = points[at : at + live * width].reshape(live, width), at + live * width
+        few, at = points[at : at + live * width].reshape(live, width).astype(np.int64), at + live * width
         known = rows.combined(few, choice.rest_classes)
     y, at = points[at : at + live * shape.d_in].reshape(live, shape.d_in) + known, at + live * shape.d_in
     scales = [np.float32(float(np.float32(root_step)) * root(int(gain)) / FINE) for gain in choice.gains]

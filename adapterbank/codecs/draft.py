@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate, pairwise
 from math import sqrt
 
 import torch
@@ -26,9 +27,11 @@ from adapterbank.codecs.guess import guesses
 from adapterbank.codecs.prediction import Subject
 from adapterbank.codecs.trellis import Trellis, trellis
 from adapterbank.codecs.vectors import quantized
+from adapterbank.linalg.workers import share_out
 
 # By effort: closed-loop sweeps, states of the trellis.
 EFFORTS = ((0, 8), (1, 8), (3, 8), (3, 32))
+_GROUP = 1 << 18
 
 Told = Callable[[], None]
 
@@ -49,22 +52,47 @@ class Draft:
 
 
 def draft(subjects: Sequence[Subject], energy: float, step: float, effort: int, told: Told = lambda: None) -> Draft:
-    """Quantize every module at ``step`` with the sweeps and the trellis of ``effort``; ``energy`` is ‖ΔW‖² of the adapter."""
+    """Quantize every module at ``step`` with the sweeps and the trellis of ``effort``; ``energy`` is ‖ΔW‖² of the adapter.
+
+    Modules are shared out to threads in groups of some 250,000 parameters, whatever the number of threads, so that neither
+    the result nor the memory of a thread depends on it. ``told`` is called once per group.
+    """
+    _, states = EFFORTS[effort]
+    modules: list[Kept] = []
+    errors: list[float] = []
+
+    def done(group: tuple[list[Kept], float]) -> None:
+        modules.extend(group[0])
+        errors.append(group[1])
+        told()
+
+    share_out(lambda group: _group(group, step, effort), groups(subjects), done)
+    return Draft(step, states, modules, sqrt(max(sum(errors), 0.0) / energy) if energy > 0.0 else 0.0)
+
+
+def groups(subjects: Sequence[Subject]) -> list[Sequence[Subject]]:
+    """Runs of modules of about ``_GROUP`` parameters."""
+    ends = list(accumulate(subject.spectrum.U.numel() + subject.spectrum.V.numel() for subject in subjects))
+    cuts = [i for i in range(1, len(ends)) if ends[i - 1] // _GROUP != ends[i] // _GROUP]
+    return [subjects[first:stop] for first, stop in pairwise([0, *cuts, len(subjects)])]
+
+
+def _group(subjects: Sequence[Subject], step: float, effort: int) -> tuple[list[Kept], float]:
+    """The kept components of some modules and their squared error."""
     sweeps, states = EFFORTS[effort]
     code = trellis(states)
     kept = _first(subjects, step, code)
-    told()
     for _ in range(sweeps):
         kept = [_regained(subject, each, step) for subject, each in zip(subjects, kept, strict=True)]
         for left in (True, False):
-            targets = [
-                closed_targets(s.spectrum, k, Grams.of(s.spectrum, k), left, step) for s, k in zip(subjects, kept, strict=True)
-            ]
+            targets = [_closed(subject, each, left, step) for subject, each in zip(subjects, kept, strict=True)]
             kept = _coded(subjects, kept, targets, left, code)
         kept = _dropped(subjects, kept, step)
-        told()
-    left_over = sum(squared_error(s.spectrum, k, Grams.of(s.spectrum, k), step) for s, k in zip(subjects, kept, strict=True))
-    return Draft(step, states, kept, sqrt(max(left_over, 0.0) / energy) if energy > 0.0 else 0.0)
+    return kept, sum(squared_error(s.spectrum, k, step) for s, k in zip(subjects, kept, strict=True))
+
+
+def _closed(subject: Subject, kept: Kept, left: bool, step: float) -> tuple[Tensor, Tensor]:
+    return closed_targets(subject.spectrum, kept, Grams.of(subject.spectrum, kept), left, step)
 
 
 def _first(subjects: Sequence[Subject], step: float, code: Trellis) -> list[Kept]:

@@ -9,7 +9,7 @@ from math import exp, log, sqrt
 from adapterbank.codecs import writer
 from adapterbank.codecs.candidates import Candidate
 from adapterbank.codecs.components import ideal
-from adapterbank.codecs.draft import EFFORTS, Draft, Told, draft
+from adapterbank.codecs.draft import Told, draft
 from adapterbank.codecs.prediction import Subject
 from adapterbank.codecs.search import best, search
 from adapterbank.codecs.target import Target
@@ -32,24 +32,24 @@ class Task:
     told: Told
 
     @property
-    def passes(self) -> int:
-        """How often ``told`` is called at most for one way."""
-        sweeps, _ = EFFORTS[self.effort]
-        return _FINE * (1 + sweeps) + (_ROUGH if self.effort else 0)
+    def drafts(self) -> int:
+        """How many drafts one way takes at most."""
+        return _FINE + (_ROUGH if self.effort else 0)
 
     def better(self, first: Result, second: Result) -> Result:
         """The one of two that serves the target with less: fewer bytes, or at a target of bits the smaller error."""
         if self.target.bits is not None:
-            return second if second.drafted.error < first.drafted.error else first
+            return second if second.error < first.error else first
         return second if len(second.data) < len(first.data) else first
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Result:
-    """A draft and its object."""
+    """An object, the step that it has, and its relative error."""
 
     candidate: Candidate
-    drafted: Draft
+    step: float
+    error: float
     data: bytes
 
 
@@ -72,7 +72,7 @@ def _coded(task: Task, candidate: Candidate, step: float, effort: int) -> tuple[
     data = writer.write(drafted, candidate.subjects, task.shapes, candidate.references, task.extras)
     parameters = sum(shape.parameters for shape in task.shapes) or 1
     figure = drafted.error if task.target.bits is None else 8 * len(data) / parameters
-    return figure, Result(candidate, drafted, data)
+    return figure, Result(candidate, drafted.step, drafted.error, data)
 
 
 def _unit(subjects: Sequence[Subject]) -> float:

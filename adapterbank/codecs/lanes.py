@@ -42,12 +42,18 @@ class Lanes:
         return int(self.vector.size)
 
     @property
-    def steps(self) -> int:
-        return int(self.length.max(initial=0))
+    def samples(self) -> int:
+        return int(self.length.sum())
 
-    def places(self, first: int = 0, stop: int | None = None) -> tuple[Ints, NDArray[np.bool_]]:
-        """For lanes first … stop − 1 the sample ``[T, lanes]`` at every step, and whether there is one (else it is sample
-        0).
+    @property
+    def active(self) -> Ints:
+        """How many lanes are longer than t, for every step t ``[T]``: it is always the first ones."""
+        steps = np.arange(int(self.length.max(initial=0)))
+        return self.count - np.searchsorted(self.length[::-1], steps, side="right")
+
+    def places(self, first: int, stop: int) -> tuple[Ints, NDArray[np.bool_]]:
+        """For lanes ``first`` … ``stop`` − 1 the sample ``[T, lanes]`` at every step, and whether there is one (else it is
+        sample 0).
         """
         length, start = self.length[first:stop], self.start[first:stop]
         steps = np.arange(int(length.max(initial=0)))[:, None]

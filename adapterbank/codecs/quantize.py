@@ -20,11 +20,10 @@ from adapterbank.codecs.lanes import Lanes
 from adapterbank.codecs.rans import PRECISION
 from adapterbank.codecs.tables import FINE, REGULAR, SYMBOLS, Book, book, split_class
 from adapterbank.codecs.trellis import Trellis, best_path
-from adapterbank.linalg.workers import share_out
 
 SLOPE = 0.358  # λ/Δ²: 2·ln 2 times the distortion (2Δ)²/12 of a quantizer less the 1.1 dB that eight states gain
 _ESCAPE = 8.0  # bits of a magnitude beyond the class's symbols, roughly
-_BLOCK = 4096  # lanes at a time: 2 million samples, some 150 MB
+_BLOCK = 1024  # lanes at a time: half a million samples, some 60 MB
 
 Ints = NDArray[np.int64]
 
@@ -82,13 +81,11 @@ def quantize(
     n = targets.numel()
     result = Quantized(torch.zeros(n, dtype=torch.int32), torch.zeros(n, dtype=torch.uint8), torch.zeros(n), torch.zeros(n))
 
-    def work(first: int) -> None:
+    for first in range(0, lanes.count, _BLOCK):
         stop = min(first + _BLOCK, lanes.count)
         vector = torch.from_numpy(lanes.vector[first:stop])
         own = Terms(terms.entry[vector], terms.hidden[vector], terms.regular[vector], terms.weight[vector])
         _quantize_block(targets, lanes, slice(first, stop), own, prices, code, result)
-
-    share_out(work, range(0, lanes.count, _BLOCK))
     return result
 
 

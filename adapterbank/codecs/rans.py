@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from adapterbank.codecs.lanes import Lanes
 from adapterbank.codecs.trellis import Trellis
 from adapterbank.errors import IntegrityError
 
@@ -25,6 +26,7 @@ _LOW = 1 << 16
 _MASK = (1 << PRECISION) - 1
 
 Ints = NDArray[np.int64]
+Bytes = NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,51 +54,38 @@ class Stream:
     words: NDArray[np.uint16]
 
 
-def active_lanes(lengths: Ints) -> Ints:
-    """How many lanes are longer than t, for every step t ``[T]``; ``lengths`` is in descending order."""
-    steps = np.arange(int(lengths.max(initial=0)))
-    return lengths.size - np.searchsorted(lengths[::-1], steps, side="right")
-
-
-def encode(symbols: Ints, contexts: Ints, lengths: Ints, tables: Tables, payload: Ints) -> Stream:
-    """Code ``symbols [T, lanes]`` whose probabilities are the rows ``contexts [T, lanes]``; ``payload [lanes]`` is below
-    2³¹.
-    """
-    states = payload.astype(np.int64) | (1 << PAYLOAD)
-    written = []
-    for t in range(len(symbols) - 1, -1, -1):
-        n = int(active_lanes_at(lengths, t))
-        where = contexts[t, :n], symbols[t, :n]
-        frequency, start, x = tables.frequencies[where], tables.starts[where], states[:n]
+def encode(symbols: Bytes, quantizers: Bytes, rows: Ints, lanes: Lanes, tables: Tables, payload: Ints) -> Stream:
+    """Code ``symbols [N]`` whose probabilities are the rows ``rows[lane] + quantizer``; ``payload [lanes]`` is below 2³¹."""
+    states = payload | (1 << PAYLOAD)
+    frequencies, starts, width = tables.frequencies.ravel(), tables.starts.ravel(), tables.frequencies.shape[1]
+    active, written = lanes.active, []
+    for t in range(active.size - 1, -1, -1):
+        n = int(active[t])
+        place = lanes.start[:n] + t
+        entry = (rows[:n] + quantizers[place]) * width + symbols[place]
+        frequency, x = frequencies[entry], states[:n]
         full = x >= frequency << (32 - PRECISION)
         written.append((x[full] & 0xFFFF).astype(np.uint16))
         x = np.where(full, x >> 16, x)
         quotient = x // frequency
-        states[:n] = (quotient << PRECISION) + (x - quotient * frequency) + start
+        states[:n] = (quotient << PRECISION) + (x - quotient * frequency) + starts[entry]
     words = np.concatenate(written[::-1]) if written else np.zeros(0, np.uint16)
     return Stream(states.astype(np.uint32), words)
 
 
-def active_lanes_at(lengths: Ints, t: int) -> int:
-    """How many lanes are longer than ``t``."""
-    return int(lengths.size - np.searchsorted(lengths[::-1], t, side="right"))
-
-
-def decode(stream: Stream, rows: Ints, lengths: Ints, tables: Tables, code: Trellis) -> tuple[NDArray[np.uint8], Ints, Ints]:
-    """Symbols and quantizers ``[T, lanes]`` and each lane's payload ``[lanes]``.
+def decode(stream: Stream, rows: Ints, lanes: Lanes, tables: Tables, code: Trellis) -> tuple[Bytes, Bytes, Ints]:
+    """Symbols and quantizers ``[N]`` in the order of the samples, and each lane's payload ``[lanes]``.
 
     A symbol's context is ``rows[lane] + quantizer``, the quantizer being the lowest bit of the trellis state, which the
     parities of the symbols drive. Raises IntegrityError if the words run out or are left over, or a lane does not end as it
     began.
     """
-    active = active_lanes(lengths)
-    symbols = np.zeros((active.size, lengths.size), np.uint8)
-    quantizers = np.zeros((active.size, lengths.size), np.int64)
-    states, walk = stream.states.astype(np.int64), np.zeros(lengths.size, np.int64)
-    words, at = stream.words.astype(np.int64), 0
+    symbols, quantizers = np.zeros((2, lanes.samples), np.uint8)
+    states, walk = stream.states.astype(np.int64), np.zeros(lanes.count, np.int64)
+    words, at = stream.words, 0
     frequencies, starts, slots = tables.frequencies.ravel(), tables.starts.ravel(), tables.symbols.ravel()
     width = tables.frequencies.shape[1]
-    for t, n in enumerate(active.tolist()):
+    for t, n in enumerate(lanes.active.tolist()):
         x, s = states[:n], walk[:n]
         quantizer = s & 1
         context = rows[:n] + quantizer
@@ -109,7 +98,8 @@ def decode(stream: Stream, rows: Ints, lengths: Ints, tables: Tables, code: Trel
             raise IntegrityError(f"coded adapter: its {words.size} words end too early")
         x[need] = (x[need] << 16) | words[at : at + need.size]
         at += need.size
-        symbols[t, :n], quantizers[t, :n], states[:n] = symbol, quantizer, x
+        place = lanes.start[:n] + t
+        symbols[place], quantizers[place], states[:n] = symbol, quantizer, x
         walk[:n] = (s >> 1) ^ (quantizer * code.feedback) ^ ((symbol & 1) * np.int64(code.drive))
     if at != words.size or np.any(states >> PAYLOAD != 1):
         raise IntegrityError("coded adapter: its words do not end where its symbols do")

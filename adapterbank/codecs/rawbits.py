@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,16 +38,28 @@ def fields(values: Ints, widths: Ints) -> Bits:
     return ((values[owner] >> below) & 1).astype(np.uint8)
 
 
-def read_fields(bits: Bits, widths: Ints) -> Ints:
-    """The values that :func:`fields` wrote at the beginning of ``bits``. Raises IntegrityError if there are too few."""
-    total = int(widths.sum())
-    if total > bits.size:
-        raise IntegrityError(f"coded adapter: {bits.size} raw bits, expected at least {total}")
-    owner = np.repeat(np.arange(widths.size), widths)
-    below = (widths.cumsum())[owner] - np.arange(owner.size) - 1
-    values = np.zeros(widths.size, np.int64)
-    np.add.at(values, owner, bits[:total].astype(np.int64) << below)
-    return values
+@dataclass(slots=True)
+class Reader:
+    """Reads ``source`` from its beginning. Raises IntegrityError where it ends too early."""
+
+    source: Bits
+    at: int = 0
+
+    def bits(self, count: int) -> Bits:
+        """The next bits."""
+        self.at += count
+        if self.at > self.source.size:
+            raise IntegrityError(f"coded adapter: {self.source.size} raw bits, expected at least {self.at}")
+        return self.source[self.at - count : self.at]
+
+    def fields(self, widths: Ints) -> Ints:
+        """The next values, each of so many bits, as :func:`fields` wrote them."""
+        bits = self.bits(int(widths.sum()))
+        values, ends = np.zeros(widths.size, np.int64), widths.cumsum()
+        for below in range(int(widths.max(initial=0))):
+            (has,) = np.nonzero(widths > below)
+            values[has] |= bits[ends[has] - 1 - below].astype(np.int64) << below
+        return values
 
 
 def varints(values: Iterable[int]) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from math import sqrt
+from typing import Any
 
 import numpy as np
 import torch
@@ -41,8 +42,14 @@ def write(
     chosen = [_choice(subject, kept) for subject, kept in zip(subjects, drafted.modules, strict=True)]
     matrices = [side for kept in drafted.modules for side in (kept.x, kept.coefficients, kept.y) if side is not None]
     sizes = np.array([side.k.shape[1] for side in matrices for _ in range(len(side.k))], np.int64)
-    written = payload.write(_flat([s.k for s in matrices]), _flat([s.q for s in matrices]), sizes,
-                            _flat([s.classes for s in matrices]), trellis(drafted.states))  # fmt: skip
+    k, q, classes = (_flat([getattr(side, name) for side in matrices]) for name in ("k", "q", "classes"))
+    written = payload.write(
+        k.astype(np.int32, copy=False),
+        q.astype(np.uint8, copy=False),
+        sizes,
+        classes.astype(np.int64, copy=False),
+        trellis(drafted.states),
+    )
     sections = form.Sections(
         form.about(tuple(shapes), references), choices_section.write(chosen), written.states, written.words, written.raw,
         written.escapes, extras,
@@ -62,7 +69,5 @@ def _classes(side: Side | None) -> NDArray[np.int64]:
     return _NO if side is None else side.classes.numpy()
 
 
-def _flat(tensors: Sequence[Tensor]) -> NDArray[np.int64]:
-    if not tensors:
-        return _NO
-    return torch.cat([tensor.flatten() for tensor in tensors]).long().numpy()
+def _flat(tensors: Sequence[Tensor]) -> NDArray[Any]:
+    return torch.cat([tensor.flatten() for tensor in tensors]).numpy() if tensors else _NO
