@@ -73,11 +73,11 @@ def measured(plan: Plan, bench: Bench) -> Measured:
     family = plan.make()
     labels = partial(solved, quick=bench.quick) if plan.bits else _none
     targets = [*plan.alone, *(within(family, bits) for bits in plan.bits)]
-    coded = alone.measure(family, targets, bench.effort, bench.pool, bench.inputs, bench.told)
-    shared = together.measure(family, plan.together, bench.effort, bench.pool, bench.inputs, bench.told)
     made: list[Outcome | Unreached] = []
     if plan.rivals:
         made += rivals.measure(family, bench.inputs, bench.pool, bench.told, partial(kept, quick=bench.quick), labels)
+    coded = alone.measure(family, targets, bench.effort, bench.pool, bench.inputs, bench.told)
+    shared = together.measure(family, plan.together, bench.effort, bench.pool, bench.inputs, bench.told)
     made += [*coded, *shared]
     found = [one for one in made if isinstance(one, Outcome)]
     exact = _accuracies(family, found, bench) if plan.bits and family.heads is not None else {}
