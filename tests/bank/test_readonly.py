@@ -43,6 +43,7 @@ READS = {
     "bases": lambda bank, out: bank.bases(),
     "basis": lambda bank, out: bank.basis("b"),
     "members": lambda bank, out: bank.members("b"),
+    "basis_settings": lambda bank, out: bank.basis_settings("b"),
     "basis_options": lambda bank, out: bank.basis_options(["sql", "math"]),
     "export": lambda bank, out: bank.export("sql", out),
     "export bounded": lambda bank, out: bank.export("law", out, bounded=True),
