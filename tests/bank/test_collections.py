@@ -57,6 +57,12 @@ def by_version(bank, basis):
     return {member.version: member for member in bank.members(basis)}
 
 
+def root(bank, basis):
+    """The version of sql that was coded without another; the others were coded against it."""
+    (found,) = (ref for ref, member in by_version(bank, basis).items() if ref.startswith("sql") and not member.references)
+    return found
+
+
 def test_every_member_is_within_the_error_that_was_asked_for(bank, versions):
     basis = bank.build_basis("b", versions, max_error=0.35)
     assert (basis.codec, basis.components, basis.members, basis.error_kind) == ("rd", None, 4, "measured")
@@ -74,16 +80,16 @@ def test_a_version_is_coded_against_an_earlier_one_where_that_saves_bytes(bank, 
     for ref in versions:
         bank.encode(ref, max_error=0.3)
     found = by_version(bank, "b")
-    assert found["sql@1"].references == found["math@1"].references == () and found["sql@2"].references == ("sql@1",)
-    assert found["sql@3"].references[0] == "sql@1"
-    assert found["sql@2"].reference_objects == (found["sql@1"].object,)
+    first = root(bank, "b")
+    others = [found[ref] for ref in versions[:3] if ref != first]
+    assert found["math@1"].references == ()
+    assert all(member.references[0] == first and member.reference_objects[0] == found[first].object for member in others)
     for ref in versions:
         (alone,) = (form for form in bank.forms(ref) if form.basis is None)
         assert alone.references == ()
         assert found[ref].bytes < 0.6 * alone.bytes if found[ref].references else found[ref].bytes <= alone.bytes
-    assert {module.predict for module in bank.form_modules(found["sql@2"])} > {"none"} or all(
-        module.predict != "none" for module in bank.form_modules(found["sql@2"])
-    )
+    assert all(module.predict == "none" for module in bank.form_modules(found[first]))
+    assert any(module.predict != "none" for module in bank.form_modules(others[0]))
 
 
 def test_bits_are_a_limit_for_every_member(bank, versions):
@@ -137,7 +143,7 @@ def test_adding_codes_one_adapter_and_changes_nothing_else(bank, place, versions
     before, kept = objects(place), bank.members("b")
     law, third = bank.add_to_basis("b", "law"), bank.add_to_basis("b", "sql@3")
     assert objects(place) - before == {law.object, third.object}
-    assert law.references == () and third.references[0] == "sql@1" and max(law.error, third.error) <= 0.4
+    assert law.references == () and third.references[0] == root(bank, "b") and max(law.error, third.error) <= 0.4
     assert [member for member in bank.members("b") if member.version in versions[:2]] == kept
     assert bank.basis("b").object == basis.object and bank.basis("b").members == 4
     with pytest.raises(ConflictError, match="law@1 is a member of b@1 already"):
@@ -156,11 +162,13 @@ def test_adding_above_the_worst_error_needs_force(bank, make, versions):
 
 def test_what_another_form_was_coded_against_stays(bank, versions):
     bank.build_basis("b", versions, max_error=0.3)
-    with pytest.raises(InUseError, match=r"version sql@1 is needed by member sql@2 of b@1, member sql@3 of b@1") as caught:
-        bank.remove(["sql@1"])
+    first = root(bank, "b")
+    others = [ref for ref in versions[:3] if ref != first]
+    with pytest.raises(InUseError, match=rf"version {first} is needed by .*member {others[0]} of b@1") as caught:
+        bank.remove([first])
     assert "basis rebuild" in caught.value.hint
-    bank.remove(["sql@2"])
-    bank.remove(["sql@1", "sql@3"])
+    bank.remove([others[1]])
+    bank.remove([first, others[0]])
     assert [member.version for member in bank.members("b")] == ["math@1"]
     assert bank.verify().problems == () and bank.gc(grace=0.0, dry_run=True).objects == ()
 
@@ -174,11 +182,8 @@ def test_a_rebuild_codes_again_to_the_same_target(bank, place, versions):
         ref: member.object for ref, member in before.items()
     }
     fewer = bank.rebuild_basis("b", refs=["sql@2", "sql@3", "law"])
-    assert {member.version: member.references for member in fewer.after_members} == {
-        "law@1": (),
-        "sql@2": (),
-        "sql@3": ("sql@2",),
-    }
+    assert [member.version for member in fewer.after_members] == ["law@1", "sql@2", "sql@3"]
+    assert root(bank, "b") in ("sql@2", "sql@3")
     assert bank.basis_settings("b") == {"max_error": 0.3, "effort": 0}
     bank.remove(["sql@1"])
     with pytest.raises(UsageError, match="no components"):
