@@ -1,4 +1,4 @@
-"""The object of the fixed-width form and its reader; the bytes are described in ``docs/formats-fixed.md``."""
+"""The object of the fixed-width form and its reader; the bytes are described in ``docs/formats.md``."""
 
 from __future__ import annotations
 
