@@ -20,7 +20,7 @@ from adapterbank.codecs.draft import draft
 from adapterbank.codecs.prediction import DIFFERENCE, NONE, ROWS, Rows, Subject, difference
 from adapterbank.codecs.quantize import SLOPE
 from adapterbank.codecs.spectrum import Spectrum
-from adapterbank.lora.adapter import Adapter
+from adapterbank.lora.adapter import Adapter, Factors
 
 _SPAN = 0.15  # share of the energy of the right vectors, above chance, from which rows may pay their coefficients
 
@@ -72,11 +72,20 @@ def _differences(adapter: Adapter, alone: Sequence[Subject], known: Parts, step:
     subjects = []
     for own, (name, factors) in zip(alone, adapter.modules.items(), strict=True):
         part = known.modules.get(name)
-        if part is not None and len(part.y) and (part.shape.d_out, part.shape.d_in) == (factors.d_out, factors.d_in):
+        if part is not None and len(part.y) and _nearer(factors, part.factors):
             left = Subject(Spectrum.of(difference(factors, part.factors)), DIFFERENCE)
             own = left if _cost([left], step) < _cost([own], step) else own
         subjects.append(own)
     return subjects
+
+
+def _nearer(own: Factors, reference: Factors) -> bool:
+    """Whether both have one shape and ΔW is nearer to the reference's than to zero: 2·⟨ΔW, ΔŴ⟩ > ‖ΔŴ‖²."""
+    if (own.d_out, own.d_in) != (reference.d_out, reference.d_in):
+        return False
+    B, A = reference.B.double(), reference.A.double()
+    overlap = own.scaling * ((own.B.double().T @ B) * (own.A.double() @ A.T)).sum()
+    return bool(2.0 * overlap > ((B.T @ B) * (A @ A.T)).sum())
 
 
 def _with_rows(adapter: Adapter, alone: Sequence[Subject], known: Sequence[Parts]) -> list[Subject]:
@@ -103,4 +112,4 @@ def _explained(spectrum: Spectrum, rows: Rows) -> float:
         return 0.0
     basis = torch.linalg.qr(rows.unit.double().T).Q
     inside = float((spectrum.V.double() @ basis).square().sum(dim=1).mean())
-    return inside - basis.shape[1] / int(spectrum.V.shape[1])
+    return inside - float(basis.shape[1] / spectrum.V.shape[1])

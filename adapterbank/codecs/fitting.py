@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import exp, log, sqrt
 
 from adapterbank.codecs import writer
@@ -17,6 +18,7 @@ from adapterbank.lora.layout import ModuleShape
 
 _ROUGH, _FINE = 4, 8  # drafts at most: without sweeps to find the step, and with them to meet the target
 _HALVINGS = 40
+_USUAL = 0.2
 _ROUNDING = 1e-6  # between the error of the factors' Grams and that of the decoded float32 factors
 
 
@@ -30,6 +32,11 @@ class Task:
     target: Target
     effort: int
     told: Told
+
+    @property
+    def parameters(self) -> int:
+        """LoRA parameters of the adapter, at least 1."""
+        return sum(shape.parameters for shape in self.shapes) or 1
 
     @property
     def drafts(self) -> int:
@@ -59,19 +66,30 @@ def reached(task: Task, candidate: Candidate, near: float | None = None) -> Resu
         return _coded(task, candidate, task.target.step * _unit(candidate.subjects), task.effort)[1]
     kind = "bits" if task.target.bits is not None else "max_error"
     wanted = task.target.bits or (task.target.max_error or 0.0) * (1.0 - _ROUNDING)
-    step = near or _likely(task, candidate.subjects, kind, wanted)
+    step = near or _likely(candidate.subjects, partial(_misses, task, kind, wanted))
     if task.effort:
         step = search(lambda s: _coded(task, candidate, s, 0), step, wanted, kind, _ROUGH)[-1].step
     done = search(lambda s: _coded(task, candidate, s, task.effort), step, wanted, kind, _FINE)
     return best(done, wanted, kind).result
 
 
+def _misses(task: Task, kind: str, wanted: float, error: float, bits: float) -> bool:
+    """Whether a code of this squared error and so many bits comes of too large a step."""
+    return bits < wanted * task.parameters if kind == "bits" else error > wanted**2 * task.energy
+
+
+def extent(subjects: Sequence[Subject]) -> float:
+    """Bits of an ideal code of relative error 0.2."""
+    energy = sum(subject.spectrum.energy for subject in subjects)
+    step = _likely(subjects, lambda error, _: error > _USUAL**2 * energy)
+    return sum(ideal(subject.spectrum, step)[1] for subject in subjects)
+
+
 def _coded(task: Task, candidate: Candidate, step: float, effort: int) -> tuple[float, Result]:
     """The figure that the target is about, and the result of one step."""
     drafted = draft(candidate.subjects, task.energy, writer.storable(step), effort, task.told)
     data = writer.write(drafted, candidate.subjects, task.shapes, candidate.references, task.extras)
-    parameters = sum(shape.parameters for shape in task.shapes) or 1
-    figure = drafted.error if task.target.bits is None else 8 * len(data) / parameters
+    figure = drafted.error if task.target.bits is None else 8 * len(data) / task.parameters
     return figure, Result(candidate, drafted.step, drafted.error, data)
 
 
@@ -81,14 +99,14 @@ def _unit(subjects: Sequence[Subject]) -> float:
     return sqrt(2.0 * sum(s.spectrum.energy for s in subjects) / entries) if entries else 1.0
 
 
-def _likely(task: Task, subjects: Sequence[Subject], kind: str, wanted: float) -> float:
-    """The step at which an ideal code would meet the target, by bisection between 2⁻³⁰ and 2¹⁰ of the unit."""
+def _likely(subjects: Sequence[Subject], too_coarse: Callable[[float, float], bool]) -> float:
+    """The step at which an ideal code's squared error and bits turn ``too_coarse``, by bisection between 2⁻³⁰ and 2¹⁰ of the
+    unit."""
     unit = _unit(subjects)
     low, high = log(unit) - 30 * log(2.0), log(unit) + 10 * log(2.0)
-    parameters = sum(shape.parameters for shape in task.shapes) or 1
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
-        errors, bits = zip(*(ideal(s.spectrum, exp(middle)) for s in subjects), strict=True) if subjects else ((0.0,), (0.0,))
-        too_coarse = sum(bits) / parameters < wanted if kind == "bits" else sum(errors) > wanted**2 * task.energy
-        low, high = (low, middle) if too_coarse else (middle, high)
+        figures = [ideal(subject.spectrum, exp(middle)) for subject in subjects]
+        coarse = too_coarse(sum(error for error, _ in figures), sum(bits for _, bits in figures))
+        low, high = (low, middle) if coarse else (middle, high)
     return exp((low + high) / 2)

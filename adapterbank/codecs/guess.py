@@ -15,7 +15,7 @@ from adapterbank.codecs.tables import FINE, LOWEST
 from adapterbank.codecs.trellis import Trellis
 from adapterbank.codecs.vectors import quantized
 
-_RIDGE = 1e-6
+_RIDGE = 0.03  # of a row's length: rows of two references are nearly parallel, and their coefficients would run away
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -73,4 +73,5 @@ def _next(done: Sequence[Try[T]], wanted: float, slope: float) -> float | None:
     at, gap = over or under or places[-1]
     move = -(gap + _CLOSE / 2) / slope
     move = move if abs(move) > _NEAREST else copysign(_NEAREST, move)
+    move *= 2 ** (len(done) - 1)  # while all tries are on one side each goes twice as far: the figure may hardly move there
     return exp(at + min(max(move, -_FURTHEST), _FURTHEST))

@@ -12,6 +12,7 @@ from sqlalchemy import Connection
 
 from adapterbank.catalog import bases, members, versions
 from adapterbank.catalog.rows import Basis, Member, NewBasis, NewMember, Version
+from adapterbank.codecs import coder
 from adapterbank.errors import ErrorBoundError
 from adapterbank.lora.adapter import Adapter
 from adapterbank.lora.delta import DeltaError
@@ -52,6 +53,7 @@ def prepared(
     check_name(name, "basis name")
     _check(chosen, accept_generation_loss)
     layout = Layout.union(version.modules for version in chosen)
+    chosen = _best_references_first(rooms, chosen)
     with rooms.vault.stage() as staged:
         shelf = _Shelf(staged)
         rows = list(_coded(rooms, chosen, settings, shelf, progress))
@@ -114,10 +116,20 @@ def _check(chosen: Sequence[Version], accept_generation_loss: bool) -> None:
         not_bounded(chosen)
 
 
+def _best_references_first(rooms: Rooms, chosen: Sequence[Version]) -> list[Version]:
+    """``chosen`` in the order of coding: whoever has most to say first, so that it is there for the others."""
+    extents = []
+    for version in chosen:
+        with load(rooms, version) as loaded:
+            extents.append(coder.extent(loaded.adapter))
+    order = sorted(range(len(chosen)), key=lambda i: (-extents[i], i))
+    return [chosen[i] for i in order]
+
+
 def _coded(
     rooms: Rooms, chosen: Sequence[Version], settings: Settings, shelf: _Shelf, progress: Progress | None
 ) -> Iterator[NewMember]:
-    """The row of each form, its bytes on the shelf; one adapter is open at a time."""
+    """The row of each form, its bytes on the shelf; one adapter is open at a time. ``chosen`` are in the order of coding."""
     earlier: Earlier = {}
     done, total = 0, sum(version.parameters for version in chosen)
     everywhere = {shape.name for version in chosen for shape in version.modules}
