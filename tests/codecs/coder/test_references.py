@@ -87,6 +87,15 @@ def test_members_of_one_initial_A_never_cost_more_than_alone():
     assert sum(shared) < 0.97 * sum(alone)
 
 
+@pytest.mark.parametrize("d_in", [60, 80])
+def test_what_saves_less_than_the_digest_costs_is_left(d_in: int):
+    """The rows of such small relatives are worth some bytes, but fewer than it takes to name them: the file decides."""
+    first, second = family(2, {"layer": (40, d_in, 4)})
+    known = by_digest(encode(first, Target(max_error=0.2), effort=0))
+    alone, beside = (encode(second, Target(max_error=0.2), effort=0, references=each) for each in (None, known))
+    assert beside.data == alone.data
+
+
 def test_a_reference_needs_only_what_is_named_before_it(three: tuple[Coded, Coded, Coded]):
     one, two, third = three
     assert [coded.references for coded in three] == [(), (digest(one.data),), (digest(one.data), digest(two.data))]
