@@ -74,18 +74,16 @@ def parts(data: bytes, references: Mapping[str, bytes]) -> tuple[list[str], dict
     about = json.loads(zstandard.ZstdDecompressor().decompress(sections["about"]))
     needed = about.get("references", [])
     known = [parts(references[digest], references)[1] for digest in needed]
-    numbers = varints(sections["choices"])
+    packed, choices = sections["choices"][0], sections["choices"][1:]
+    numbers = varints(zstandard.ZstdDecompressor().decompress(choices) if packed else choices)
     modules, vectors, first = [], [], 0
     for name, d_out, d_in, _rank, _kind, _kernel in about["layout"]:
         kind, live = next(numbers), next(numbers)
-        gains, last = [], first
-        for _ in range(live):
-            last -= unfolded(next(numbers))
-            gains.append(last)
+        gains = run(numbers, live, first)
         first = gains[0] if gains else first
         rows = [row for each in known for row in rows_of(each.get(name), d_in)] if kind == ROWS else []
-        few = [unfolded(next(numbers)) for _ in range(live if kind == ROWS else 0)]
-        rest = [unfolded(next(numbers)) for _ in range(live if kind == ROWS else 0)]
+        few = run(numbers, live if kind == ROWS else 0, 0)
+        rest = run(numbers, live if kind == ROWS else 0, 0)
         vectors += [(d_out, class_of(g, d_out)) for g in gains]
         vectors += [(len(rows), c) for c in few]
         vectors += [(d_in, c) for c in rest] if kind == ROWS else [(d_in, class_of(g, d_in)) for g in gains]
@@ -100,6 +98,15 @@ def parts(data: bytes, references: Mapping[str, bytes]) -> tuple[list[str], dict
             y = [predicted(own, c, rows, k) for own, c, k in zip(y, few_points, rest, strict=True)]
         found[name] = Part(d_out, d_in, kind, gains, x, y, root_step)
     return needed, found
+
+
+def run(numbers: Iterator[int], count: int, last: int) -> list[int]:
+    """Integers that are stored as the differences of the one before less each."""
+    found = []
+    for _ in range(count):
+        last -= unfolded(next(numbers))
+        found.append(last)
+    return found
 
 
 def rows_of(part: Part | None, d_in: int) -> list[Vector]:

@@ -114,7 +114,7 @@ def test_an_about_that_is_none_is_refused(text: bytes):
 
 @pytest.mark.parametrize("numbers", [[3, 0], [0, 9], [2, 1, 0], [1, 70000], [0, 1, 1 << 62], [0, 1, 9000]])
 def test_choices_out_of_bounds_are_refused(numbers: list[int]):
-    refused(rebuilt(OBJECTS["states-32"], choices=varints(numbers + [0] * 40)))
+    refused(rebuilt(OBJECTS["states-32"], choices=b"\0" + varints(numbers + [0] * 40)))
 
 
 @pytest.mark.parametrize("size", [1 << 20, 1 << 24])

@@ -29,7 +29,13 @@ def test_an_error_is_met_from_below_by_the_decoded_bytes(max_error: float):
     assert coded.error == measured
 
 
-@pytest.mark.parametrize("bits", [0.3, 1.0, 3.0])
+@pytest.mark.parametrize("max_error", [0.9, 0.6, 0.5])
+def test_an_error_can_be_met_where_single_components_decide(max_error: float):
+    own = adapter({f"layer.{i}": (320, 256, 8) for i in range(4)}, fall=0.3)
+    assert 0.94 * max_error < encode(own, Target(max_error=max_error), effort=0).error.total <= max_error
+
+
+@pytest.mark.parametrize("bits", [0.3, 1.0, 4.0, 6.0])
 def test_a_size_is_met_from_below_by_all_bytes(bits: float):
     coded = encode(LARGE, Target(bits=bits), effort=0)
     assert 0.97 * bits < 8 * len(coded.data) / LARGE.parameters <= bits

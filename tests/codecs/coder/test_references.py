@@ -56,6 +56,17 @@ def test_a_version_after_a_step_of_20_per_cent_saves_half(max_error: float):
     assert delta_error(version, decode(after.data, references=known)).total <= max_error
 
 
+@pytest.mark.parametrize("max_error", [0.3, 0.1])
+def test_a_version_at_the_error_of_its_parent_saves_half_too(max_error: float):
+    """What the parent lost is left over as well, and only some of it can be coded."""
+    target, parent = Target(max_error=max_error), adapter(MIDDLE, fall=0.1)
+    known = by_digest(encode(parent, target, effort=0))
+    version = child(parent, 0.2, seed=1, rank=2)
+    alone, after = (encode(version, target, effort=0, references=each) for each in (None, known))
+    assert len(after.data) <= 0.5 * len(alone.data)
+    assert after.error.total <= max_error
+
+
 def test_an_unchanged_version_costs_next_to_nothing():
     parent = adapter(MIDDLE)
     known = by_digest(encode(parent, Target(max_error=0.1), effort=0))
