@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adapterbank.codecs.classes import class_of
+from adapterbank.codecs.form import packed as packed_section
+from adapterbank.codecs.form import unpacked
 from adapterbank.codecs.prediction import KINDS, ROWS
 from adapterbank.codecs.rawbits import folded, read_varints, unfolded, varints
 from adapterbank.errors import IntegrityError
@@ -43,13 +45,18 @@ class Choice:
 
 
 def write(choices: Sequence[Choice]) -> bytes:
-    """The section ``choices``: for each module its kind and number of components, gains as differences, then classes."""
-    return varints(_numbers(choices))
+    """The section ``choices``: for each module its kind and number of components, gains and classes as differences; after a
+    byte that says whether zstandard made it smaller."""
+    plain = varints(_numbers(choices))
+    packed = packed_section(plain)
+    return b"\1" + packed if len(packed) < len(plain) else b"\0" + plain
 
 
 def read(data: bytes, ranks: Sequence[int]) -> list[Choice]:
     """What :func:`write` wrote for modules of which none keeps more than its entry of ``ranks`` components."""
-    numbers = read_varints(data)
+    if data[:1] not in (b"\0", b"\1"):
+        raise IntegrityError("coded adapter: its choices begin with neither 0 nor 1")
+    numbers = read_varints(unpacked(data[1:]) if data[0] else data[1:])
     try:
         found, last = [], 0
         for rank in ranks:
@@ -71,15 +78,26 @@ def _numbers(choices: Sequence[Choice]) -> Iterator[int]:
         yield from _differences(choice.gains.tolist(), last)
         last = int(choice.gains[0]) if len(choice.gains) else last
         if choice.kind == ROWS:
-            yield from map(folded, choice.coefficient_classes.tolist())
-            yield from map(folded, choice.rest_classes.tolist())
+            yield from _differences(choice.coefficient_classes.tolist(), 0)
+            yield from _differences(choice.rest_classes.tolist(), 0)
 
 
-def _differences(gains: Iterable[int], last: int) -> Iterator[int]:
+def _differences(values: Iterable[int], last: int) -> Iterator[int]:
     """From largest to smallest a difference is rarely positive: so its sign is turned before folding."""
-    for gain in gains:
-        yield folded(last - gain)
-        last = gain
+    for value in values:
+        yield folded(last - value)
+        last = value
+
+
+def _values(numbers: Iterator[int], count: int, last: int) -> Ints:
+    """What :func:`_differences` wrote."""
+    found = []
+    for _ in range(count):
+        last -= unfolded(next(numbers))
+        found.append(last)
+    if any(abs(value) > _WIDEST for value in found):
+        raise IntegrityError("coded adapter: a gain or class beyond all bounds")
+    return np.array(found, np.int64)
 
 
 def _choice(numbers: Iterator[int], rank: int, last: int) -> Choice:
@@ -87,11 +105,6 @@ def _choice(numbers: Iterator[int], rank: int, last: int) -> Choice:
     most = rank if kind == KINDS.index(ROWS) or kind == 0 else 1 << 16
     if kind >= len(KINDS) or live > most:
         raise IntegrityError(f"coded adapter: prediction {kind} with {live} components in a module of rank {rank}")
-    gains = []
-    for _ in range(live):
-        last -= unfolded(next(numbers))
-        gains.append(last)
-    few, rest = ([unfolded(next(numbers)) for _ in range(live if KINDS[kind] == ROWS else 0)] for _ in (0, 1))
-    if any(abs(value) > _WIDEST for value in (*gains, *few, *rest)):
-        raise IntegrityError("coded adapter: a gain or class beyond all bounds")
-    return Choice(KINDS[kind], *(np.array(values, np.int64) for values in (gains, few, rest)))
+    gains = _values(numbers, live, last)
+    few, rest = (_values(numbers, live if KINDS[kind] == ROWS else 0, 0) for _ in (0, 1))
+    return Choice(KINDS[kind], gains, few, rest)

@@ -23,6 +23,7 @@ from adapterbank.lora.layout import ModuleShape
 MAGIC, FORMAT = b"ABRD", 1
 _HEAD = struct.Struct("<4sHBBf7I")
 _CHECK = 8
+_LEVEL = 19
 _LARGEST = 1 << 26  # bytes of a layout
 
 
@@ -68,7 +69,7 @@ def about(shapes: tuple[ModuleShape, ...], references: tuple[str, ...]) -> bytes
     body: dict[str, Any] = {"layout": [astuple(shape) for shape in shapes]}
     if references:
         body["references"] = list(references)
-    return zstandard.ZstdCompressor(level=19, write_content_size=True).compress(canonical_json(body).encode())
+    return packed(canonical_json(body).encode())
 
 
 def read(data: Any) -> Form:
@@ -90,6 +91,11 @@ def read(data: Any) -> Form:
     sections = Sections(*parts)
     shapes, references = _about(sections.about)
     return Form(1 << log_states, root_step, shapes, references, sections)
+
+
+def packed(data: bytes) -> bytes:
+    """``data`` made smaller by zstandard, its size stated."""
+    return zstandard.ZstdCompressor(level=_LEVEL, write_content_size=True).compress(data)
 
 
 def unpacked(data: bytes, largest: int = _LARGEST) -> bytes:

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import zstandard
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -22,8 +21,6 @@ from adapterbank.codecs.prediction import ROWS, Subject
 from adapterbank.codecs.trellis import trellis
 from adapterbank.lora.layout import ModuleShape
 
-_LEVEL = 19
-
 
 def storable(step: float) -> float:
     """The step nearest to ``step`` whose root is a float32: that is what an object stores."""
@@ -32,7 +29,7 @@ def storable(step: float) -> float:
 
 def extras_section(extras: Mapping[str, Tensor]) -> bytes:
     """The tensors that are no LoRA factor, verbatim; nothing where there are none."""
-    return zstandard.ZstdCompressor(level=_LEVEL).compress(container.write(extras, {})) if extras else b""
+    return form.packed(container.write(extras, {})) if extras else b""
 
 
 def write(
