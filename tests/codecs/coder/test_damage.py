@@ -61,7 +61,7 @@ def test_inspect_finds_damage_too():
 @pytest.mark.parametrize("name", ["states-32", "difference", "rows-2", "hidden", "escapes"])
 def test_damage_that_is_sealed_again_is_decoded_or_refused(name: str):
     data, rng = OBJECTS[name], random.Random(len(name))
-    damaged = [bytearray(data) for _ in range(80)]
+    damaged = [bytearray(data) for _ in range(50)]
     for each in damaged:
         each[rng.randrange(len(data) - 8)] ^= 1 << rng.randrange(8)
     outcomes = [decoded_or_refused(sealed(bytes(each))) for each in damaged]

@@ -30,7 +30,7 @@ def agrees(coded: Coded, references: Mapping[str, bytes] | None = None) -> Adapt
 
 
 @pytest.mark.parametrize("effort", [0, 1, 3])
-@pytest.mark.parametrize("max_error", [0.7, 0.3, 0.03])
+@pytest.mark.parametrize("max_error", [0.7, 0.1])
 def test_alone_at_every_trellis(effort: int, max_error: float):
     coded = encode(adapter(TINY, seed=effort), Target(max_error=max_error), effort=effort)
     assert slow_decoder.taken_apart(coded.data)[0] == (5 if effort == 3 else 3)
