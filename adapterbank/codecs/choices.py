@@ -16,7 +16,8 @@ from adapterbank.codecs.prediction import KINDS, ROWS
 from adapterbank.codecs.rawbits import folded, read_varints, unfolded, varints
 from adapterbank.errors import IntegrityError
 
-_WIDEST = 4096  # gain indices and classes are far below it in size
+# ŝ/Δ from 2⁻¹⁰ to 2⁶⁰ and σ/Δ from 2⁻⁶⁰ to 2⁶⁰: more than float32 needs
+_GAINS, _CLASSES = range(-240, 1441), range(-360, 361)
 
 Ints = NDArray[np.int64]
 
@@ -89,13 +90,13 @@ def _differences(values: Iterable[int], last: int) -> Iterator[int]:
         last = value
 
 
-def _values(numbers: Iterator[int], count: int, last: int) -> Ints:
+def _values(numbers: Iterator[int], count: int, last: int, allowed: range) -> Ints:
     """What :func:`_differences` wrote."""
     found = []
     for _ in range(count):
         last -= unfolded(next(numbers))
         found.append(last)
-    if any(abs(value) > _WIDEST for value in found):
+    if any(value not in allowed for value in found):
         raise IntegrityError("coded adapter: a gain or class beyond all bounds")
     return np.array(found, np.int64)
 
@@ -105,6 +106,7 @@ def _choice(numbers: Iterator[int], rank: int, last: int) -> Choice:
     most = rank if kind == KINDS.index(ROWS) or kind == 0 else 1 << 16
     if kind >= len(KINDS) or live > most:
         raise IntegrityError(f"coded adapter: prediction {kind} with {live} components in a module of rank {rank}")
-    gains = _values(numbers, live, last)
-    few, rest = (_values(numbers, live if KINDS[kind] == ROWS else 0, 0) for _ in (0, 1))
+    gains = _values(numbers, live, last, _GAINS)
+    count = live if KINDS[kind] == ROWS else 0
+    few, rest = _values(numbers, count, 0, _CLASSES), _values(numbers, count, 0, _CLASSES)
     return Choice(KINDS[kind], gains, few, rest)

@@ -51,7 +51,10 @@ class Part:
         """Float32 factors of scaling 1 and of rank L, components of equal length on both sides; L = 0 gives one of zeros."""
         x, y = (torch.from_numpy(points.astype(np.float32) * self.scales[:, None]) for points in (self.x, self.y))
         if not len(x):
-            x, y = torch.zeros(1, self.shape.d_out), torch.zeros(1, self.shape.d_in)
+            zero = torch.zeros(1, 1)  # seen many times over: a module of any size takes no memory
+            return Factors(
+                zero.expand(1, self.shape.d_in), zero.expand(self.shape.d_out, 1), 1.0, self.shape.kind, self.shape.kernel
+            )
         return Factors(y, x.T.contiguous(), 1.0, self.shape.kind, self.shape.kernel)
 
 
@@ -105,9 +108,10 @@ def adapter(decoded: Parts, known: Sequence[Parts], base_model: str | None) -> A
     for name, part in decoded.modules.items():
         own = part.factors
         if part.choice.kind == DIFFERENCE:
-            if not known or name not in known[0].modules:
-                raise IntegrityError(f"coded adapter: its reference has no module {name!r}")
-            own = side_by_side(known[0].modules[name].factors, own)
+            other = known[0].modules.get(name) if known else None
+            if other is None or (other.shape.d_out, other.shape.d_in) != (part.shape.d_out, part.shape.d_in):
+                raise IntegrityError(f"coded adapter: its reference has no module {name!r} of {own.d_out}×{own.d_in}")
+            own = side_by_side(other.factors, own)
         modules[name] = own
     return Adapter(modules, base_model, decoded.extras)
 
@@ -164,5 +168,8 @@ def _part(
 def _extras(data: bytes) -> dict[str, Tensor]:
     if not data:
         return {}
-    _, tensors = container.read(bytearray(form.unpacked(data, _LARGEST_EXTRAS)))
+    try:
+        _, tensors = container.read(bytearray(form.unpacked(data, _LARGEST_EXTRAS)))
+    except (ValueError, KeyError, TypeError, AttributeError, RuntimeError, OverflowError, MemoryError) as reason:
+        raise IntegrityError(f"coded adapter: its other tensors cannot be read: {reason}") from None
     return dict(sorted(tensors.items()))

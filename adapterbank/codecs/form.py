@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import struct
 from dataclasses import astuple, dataclass, fields
+from math import isfinite
 from typing import Any
 
 import zstandard
@@ -25,6 +27,11 @@ _HEAD = struct.Struct("<4sHBBf7I")
 _CHECK = 8
 _LEVEL = 19
 _LARGEST = 1 << 26  # bytes of a layout
+_ROOM, _RATIO = 1 << 20, 1 << 15  # a frame holds at most so many bytes, and so many for each of its own
+_WIDEST = 1 << 26  # a size of a module
+_KINDS = ("linear", "embedding", "conv", "expert")
+_REFERENCES = 2
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +89,8 @@ def read(data: Any) -> Form:
         raise IntegrityError(f"coded adapter of format {version} with flags {flags}, expected format {FORMAT}")
     if hashlib.sha256(view[:-_CHECK]).digest()[:_CHECK] != bytes(view[-_CHECK:]):
         raise IntegrityError("coded adapter: its checksum is not that of its bytes", hint="adapterbank verify")
+    if not (isfinite(root_step) and root_step > 0.0):
+        raise IntegrityError(f"coded adapter: √Δ is {root_step}, expected a positive number")
     if sum(sizes) + _HEAD.size + _CHECK != len(view) or 1 << log_states not in STATES:
         raise IntegrityError(f"coded adapter: sections of {sum(sizes)} bytes in an object of {len(view)}")
     parts, at = [], _HEAD.size
@@ -102,8 +111,9 @@ def unpacked(data: bytes, largest: int = _LARGEST) -> bytes:
     """What zstandard made smaller. Raises IntegrityError for other bytes, or more than ``largest``."""
     try:
         size = zstandard.frame_content_size(data)
-        if not 0 <= size <= largest:
-            raise IntegrityError(f"coded adapter: a section of {size} bytes, expected at most {largest}")
+        most = min(largest, _ROOM + len(data) * _RATIO)
+        if not 0 <= size <= most:
+            raise IntegrityError(f"coded adapter: a section of {size} bytes, expected at most {most}")
         return bytes(zstandard.ZstdDecompressor().decompress(data, max_output_size=size))
     except zstandard.ZstdError as reason:
         raise IntegrityError(f"coded adapter: {reason}") from None
@@ -112,12 +122,25 @@ def unpacked(data: bytes, largest: int = _LARGEST) -> bytes:
 def _about(data: bytes) -> tuple[tuple[ModuleShape, ...], tuple[str, ...]]:
     try:
         body = json.loads(unpacked(data))
-        shapes = tuple(ModuleShape(n, int(o), int(i), int(r), k, tuple(w)) for n, o, i, r, k, w in body["layout"])
-    except (ValueError, KeyError, TypeError) as reason:
-        raise IntegrityError(f"coded adapter: its layout cannot be read: {reason}") from None
-    if any(min(shape.d_out, shape.d_in, shape.rank) < 0 for shape in shapes):
-        raise IntegrityError("coded adapter: a negative size in its layout")
-    return shapes, tuple(map(str, body.get("references", ())))
+        shapes = tuple(_shape(*entry) for entry in body["layout"])
+        references = tuple(body.get("references", ()))
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as reason:
+        raise IntegrityError(f"coded adapter: what it is about cannot be read: {reason}") from None
+    if len({shape.name for shape in shapes}) < len(shapes):
+        raise IntegrityError("coded adapter: two modules of one name")
+    if len(references) > _REFERENCES or not all(isinstance(each, str) and _DIGEST.fullmatch(each) for each in references):
+        raise IntegrityError(f"coded adapter: references {references!r:.200}, expected at most {_REFERENCES} digests")
+    return shapes, references
+
+
+def _shape(name: Any, d_out: Any, d_in: Any, rank: Any, kind: Any, kernel: Any) -> ModuleShape:
+    """The shape of one entry of the layout. Raises TypeError or ValueError."""
+    sizes = (d_out, d_in, rank, *kernel)
+    if not (isinstance(name, str) and kind in _KINDS and isinstance(kernel, list)):
+        raise TypeError(f"module {name!r:.200} of kind {kind!r:.200}")
+    if not all(type(size) is int and 0 <= size <= _WIDEST for size in sizes):
+        raise ValueError(f"module {name!r:.200} has sizes {sizes!r:.200}, expected 0 to {_WIDEST}")
+    return ModuleShape(name, d_out, d_in, rank, kind, tuple(kernel))
 
 
 assert len(fields(Sections)) == 7  # as many lengths as _HEAD has

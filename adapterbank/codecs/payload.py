@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adapterbank.codecs import rans, rawbits
-from adapterbank.codecs.lanes import Lanes
+from adapterbank.codecs.lanes import LONGEST, Lanes
 from adapterbank.codecs.symbols import fold, middle_bits, to_symbols, unfold
 from adapterbank.codecs.tables import FINE, REGULAR, book, split_class
 from adapterbank.codecs.trellis import Trellis
@@ -69,9 +69,10 @@ def write(k: NDArray[np.int32], q: Bytes, sizes: Ints, classes: Ints, code: Trel
 
 def read(data: Payload, sizes: Ints, classes: Ints, code: Trellis) -> NDArray[np.int32]:
     """The points of all samples ``[N]`` in Δ/64, signed. Raises IntegrityError if the bytes are not of these vectors."""
+    expected = 4 * int((-(-sizes // LONGEST)).sum())
+    if len(data.states) != expected or len(data.words) % 2:
+        raise IntegrityError(f"coded adapter: {len(data.states)} bytes of states, expected {expected}")
     lanes, (rows, hidden) = Lanes.of(sizes), split_class(classes)
-    if len(data.states) != 4 * lanes.count or len(data.words) % 2:
-        raise IntegrityError(f"coded adapter: {len(data.states)} bytes of states, expected {4 * lanes.count}")
     stream = rans.Stream(np.frombuffer(data.states, "<u4"), np.frombuffer(data.words, "<u2"))
     symbols, quantizers, payload = rans.decode(stream, 2 * rows[lanes.vector], lanes, book().coder, code)
     bits = rawbits.joined(payload, data.raw)
