@@ -16,7 +16,7 @@ from adapterbank.codecs.search import best, search
 from adapterbank.codecs.target import Target
 from adapterbank.lora.layout import ModuleShape
 
-_ROUGH, _FINE = 4, 8  # drafts at most: without sweeps to find the step, and with them to meet the target
+_ROUGH, _FINE = 4, 10  # drafts at most: without sweeps to find the step, and with them to meet the target
 _HALVINGS = 40
 _USUAL = 0.2
 _ROUNDING = 1e-6  # between the error of the factors' Grams and that of the decoded float32 factors

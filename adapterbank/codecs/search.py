@@ -11,7 +11,8 @@ from adapterbank.errors import ErrorBoundError
 
 _CLOSE = 1e-3  # relative: this near below the target is near enough
 _SLOPES = {"max_error": 0.8, "bits": -0.9}  # of log figure over log step, until two drafts tell
-_NEAREST, _FURTHEST = 5e-4, log(8.0)  # between the logarithms of one step and the next
+_NEAREST, _LEAP, _FURTHEST = 5e-4, 0.05, log(8.0)  # between the logarithms of one step and the next
+_PATIENCE = 5  # tries after which halves are as good a guess as any
 
 T = TypeVar("T")
 
@@ -69,9 +70,10 @@ def _next(done: Sequence[Try[T]], wanted: float, slope: float) -> float | None:
         if abs(over[0] - under[0]) < _NEAREST:
             return None
         share = (over[1] + _CLOSE / 2) / (over[1] - under[1])
-        return exp(over[0] + min(max(share, 0.1), 0.9) * (under[0] - over[0]))
+        share = min(max(share, 0.1), 0.9) if len(done) < _PATIENCE else 0.5
+        return exp(over[0] + share * (under[0] - over[0]))
     at, gap = over or under or places[-1]
-    move = -(gap + _CLOSE / 2) / slope
-    move = move if abs(move) > _NEAREST else copysign(_NEAREST, move)
-    move *= 2 ** (len(done) - 1)  # while all tries are on one side each goes twice as far: the figure may hardly move there
-    return exp(at + min(max(move, -_FURTHEST), _FURTHEST))
+    move = abs(gap + _CLOSE / 2) / abs(slope)
+    if len(done) > 1 and done[-1].figure == done[-2].figure:
+        move = max(move, _LEAP * 2 ** len(done))  # nothing came or went
+    return exp(at - copysign(min(max(move, _NEAREST), _FURTHEST), gap * slope))
