@@ -31,7 +31,7 @@ def compress(content: bytes | bytearray | memoryview) -> bytes | None:
 
 
 def expand(packed: bytes) -> bytes | None:
-    """The content of a compressed file, or None if ``compress`` made no such bytes; takes no memory for more than ``LARGEST``."""
+    """The content of a compressed file, or None if ``compress`` made no such bytes. No memory is taken above ``LARGEST``."""
     if not packed or reduce(xor, packed) != 0:
         return None
     frame = _MAGIC + packed[:-1]
