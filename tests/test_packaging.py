@@ -61,6 +61,11 @@ def test_the_wheel_ships_every_database_script(wheel: Path) -> None:
     assert {f"adapterbank/_migrations/{name}" for name in scripts} <= set(zipfile.ZipFile(wheel).namelist())
 
 
+def test_the_wheel_ships_the_dictionary_of_compressed_objects(wheel: Path) -> None:
+    name = "adapterbank/vault/dictionary1.txt"
+    assert zipfile.ZipFile(wheel).read(name) == (ROOT / name).read_bytes()
+
+
 def test_a_bank_is_made_from_the_installed_wheel(installed: Path, tmp_path: Path) -> None:
     where = run_python(installed, "-c", MAKE_A_BANK, str(tmp_path / "bank"))
     assert Path(where.strip()).is_relative_to(installed)

@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 
 from adapterbank.errors import UsageError
+from adapterbank.vault.compressed import SUFFIX
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _CHUNK = 1 << 18  # stays in the L2 cache between the read and the hash
@@ -26,6 +27,12 @@ def place(objects: Path, digest: str) -> Path:
     if not is_digest(digest):
         raise UsageError(f"digest {digest!r}: expected 64 lower-case hex digits")
     return objects / digest[:2] / digest[2:]
+
+
+def places(objects: Path, digest: str) -> tuple[Path, Path]:
+    """The two names that the object may have: that of its content, and that of its content compressed."""
+    plain = place(objects, digest)
+    return plain, plain.with_name(plain.name + SUFFIX)
 
 
 def digest_of(fd: int) -> str:

@@ -1,4 +1,4 @@
-"""A whole file as a buffer, without a copy."""
+"""A whole file as a buffer, without a copy where its bytes are the content."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from types import TracebackType
 
 
 class Mapped:
-    """``buffer`` holds the bytes of one file: a private mapping, or an empty bytearray for an empty file.
+    """``buffer`` holds the bytes of one file: a private mapping, or a bytearray for an empty file and for a compressed one.
 
     The mapping is copy-on-write. Nobody should write to it (the file would not change), but ``torch.frombuffer`` and
     numpy take it without a warning about read-only memory. It outlives the file's name: an object that is deleted
@@ -21,6 +21,13 @@ class Mapped:
         """Map the open file ``fd``, which may be closed afterwards."""
         size = os.fstat(fd).st_size
         self.buffer: mmap.mmap | bytearray = mmap.mmap(fd, size, access=mmap.ACCESS_COPY) if size else bytearray()
+
+    @classmethod
+    def of(cls, content: bytes) -> Mapped:
+        """The same look at bytes that lie in no file as they are."""
+        mapped = cls.__new__(cls)
+        mapped.buffer = bytearray(content)
+        return mapped
 
     def __len__(self) -> int:
         return len(self.buffer)

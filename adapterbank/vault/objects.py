@@ -3,29 +3,29 @@
 from __future__ import annotations
 
 import os
-import stat
 import time
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from hashlib import sha256
-from io import FileIO
 from pathlib import Path
+from typing import TypeVar
 
 from adapterbank.disk_errors import storage_errors
 from adapterbank.errors import IntegrityError, NotFoundError, Problem, StorageError, UsageError
 from adapterbank.locks import hold, is_held_exclusively
-from adapterbank.vault import durable
-from adapterbank.vault.address import digest_of, is_digest, place
+from adapterbank.vault import durable, reading
+from adapterbank.vault.address import is_digest, places
+from adapterbank.vault.compressed import SUFFIX, compress
 from adapterbank.vault.mapped import Mapped
 from adapterbank.vault.staging import Litter, Staged, find_litter, stage
 
-_VERIFY = "run adapterbank verify to see what needs it; registering the original again repairs an object"
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """An object that is in the vault for good: its digest, its size in bytes, and whether it was there, intact, before."""
+    """An object that is in the vault for good: its digest, the length of its content, whether it was there, intact, before."""
 
     digest: str
     size: int
@@ -90,16 +90,23 @@ class Vault:
         return stage(self.staging, size)
 
     def put_bytes(self, data: bytes | bytearray | memoryview) -> Stored:
-        """Store ``data`` durably; nothing is written if the object is there, intact. Raises StorageError."""
+        """Store ``data`` durably, compressed where that halves it; nothing is written if the object is there, intact.
+
+        Raises StorageError.
+        """
         self._require_writable("write to")
-        digest = sha256(data).hexdigest()
+        digest, size = sha256(data).hexdigest(), memoryview(data).nbytes
         if self._is_durable(digest):
-            return Stored(digest, memoryview(data).nbytes, existed=True)
+            return Stored(digest, size, existed=True)
+        path, smaller = places(self.objects, digest)
+        packed = None if os.path.lexists(path) else compress(data)  # a damaged file is replaced, not left beside a good one
+        content = data if packed is None else packed
         with self.stage() as staged:
-            staged.write(data)
-            if staged.digest() != digest:
+            staged.write(content)
+            if staged.digest() != sha256(content).hexdigest():
                 raise StorageError(f"{staged.path}: the file system does not return what was written to it")
-            return self._publish(staged, digest)
+            existed = self._publish(staged, digest, path if packed is None else smaller)
+        return Stored(digest, size, existed)
 
     def keep(self, staged: Staged, digest: str | None = None) -> Stored:
         """Make a staged file an object, durably. Raises StorageError.
@@ -111,52 +118,47 @@ class Vault:
         digest = staged.digest() if digest is None else digest
         if self._is_durable(digest):
             return Stored(digest, staged.size, existed=True)
-        return self._publish(staged, digest)
+        return Stored(digest, staged.size, self._publish(staged, digest, places(self.objects, digest)[0]))
 
     def open(self, digest: str) -> Mapped:
         """Map an object after hashing all of it. Raises NotFoundError, IntegrityError, StorageError."""
-        with self._opened(digest) as fd:
-            _require_digest(digest_of(fd), digest)
-            return Mapped(fd)
+        return self._first_intact(digest, reading.view)
 
     def read(self, digest: str) -> bytes:
         """The bytes of an object, hashed. Raises NotFoundError, IntegrityError, StorageError."""
-        with self._opened(digest) as fd, FileIO(fd, closefd=False) as file:
-            data = file.readall()
-        _require_digest(sha256(data).hexdigest(), digest)
-        return data
+        return self._first_intact(digest, reading.read)
 
     def path(self, digest: str) -> Path:
-        """Where the object is or would be."""
-        return place(self.objects, digest)
+        """The file of the object, compressed or not; where its content would be if there is none."""
+        plain, smaller = places(self.objects, digest)
+        return smaller if os.path.lexists(smaller) and not os.path.lexists(plain) else plain
 
     def exists(self, digest: str) -> bool:
         """True if a file of that name is there; its bytes are not looked at."""
-        path = self.path(digest)
-        with storage_errors("read", path):
-            return path.is_file()
+        files = places(self.objects, digest)
+        with storage_errors("read", files[0]):
+            return any(path.is_file() for path in files)
 
     def size(self, digest: str) -> int:
-        """Length in bytes as the file system tells it. Raises NotFoundError."""
-        return self._status(digest).st_size
+        """Bytes on the disk, as the file system tells them: what ``delete`` frees. Raises NotFoundError."""
+        return sum(status.st_size for status in self._statuses(digest))
 
     def age(self, digest: str) -> float:
         """Seconds since the object was written. Raises NotFoundError."""
-        return max(0.0, time.time() - self._status(digest).st_mtime)
+        return max(0.0, time.time() - max(status.st_mtime for status in self._statuses(digest)))
 
     def digests(self) -> Iterator[str]:
         """The digests of all objects by name, in order; files that no vault has named are skipped. Raises StorageError."""
         with storage_errors("list", self.objects):
             for folder in sorted(self.objects.iterdir()):
                 if len(folder.name) == 2 and folder.is_dir():
-                    names = (folder.name + file.name for file in sorted(folder.iterdir()))
-                    yield from (name for name in names if is_digest(name))
+                    names = {folder.name + file.name.removesuffix(SUFFIX) for file in folder.iterdir()}
+                    yield from sorted(name for name in names if is_digest(name))
 
     def check(self, digest: str) -> Problem | None:
         """Hash an object: None, or what is wrong with it (``object_missing``, ``object_damaged``, ``object_unreadable``)."""
         try:
-            with self._opened(digest) as fd:
-                _require_digest(digest_of(fd), digest)
+            self._first_intact(digest, reading.check)
         except NotFoundError as error:
             return Problem("object_missing", error.message, where=digest)
         except IntegrityError as error:
@@ -171,16 +173,16 @@ class Vault:
         Not synced: an object that a power failure brings back is one that nothing needs, for the next collection.
         """
         self._require_writable("delete objects in")
-        path = self.path(digest)
+        files = places(self.objects, digest)
         if not is_held_exclusively(self.lock):
             raise UsageError(f"object {digest} is not deleted: that is allowed only inside Vault.deleting()")
-        with storage_errors("delete", path):
-            try:
+        freed = 0
+        for path in files:
+            with storage_errors("delete", path), suppress(FileNotFoundError):
                 size = path.lstat().st_size
                 path.unlink()
-            except FileNotFoundError:
-                return 0
-        return size
+                freed += size
+        return freed
 
     def sweep_staging(self, older_than: float, *, dry_run: bool = False) -> list[Litter]:
         """Remove (or with ``dry_run`` only list) what killed processes left in staging at least ``older_than`` seconds ago.
@@ -211,56 +213,37 @@ class Vault:
             durable.sync_folder(self.objects)
         return True
 
-    def _publish(self, staged: Staged, digest: str) -> Stored:
-        """Seal the staged file and give it its name, over a damaged object if there is one."""
-        path = self.path(digest)
-        stored = Stored(digest, staged.size, existed=False)
+    def _publish(self, staged: Staged, digest: str, path: Path) -> bool:
+        """Seal the staged file and name it ``path``, over a damaged object if there is one; True if it was there by now."""
         staged.seal()
         with storage_errors("write", path):
             try:
                 durable.link(staged.path, path)
             except FileExistsError:
                 if self._is_durable(digest):  # another process was faster
-                    return Stored(digest, stored.size, existed=True)
+                    return True
                 durable.replace(staged.path, path)
             durable.sync_folder(path.parent)
-        return stored
+        return False
 
-    def _status(self, digest: str) -> os.stat_result:
-        path = self.path(digest)
-        with storage_errors("read", path):
+    def _first_intact(self, digest: str, look: Callable[[Path, str], Found]) -> Found:
+        """What ``look`` makes of the object's file; of two, the second one stands in for a damaged first one."""
+        error: NotFoundError | IntegrityError | StorageError = reading.missing(digest)
+        for path in places(self.objects, digest):
             try:
-                return path.lstat()
-            except FileNotFoundError:
-                raise _missing(digest) from None
+                return look(path, digest)
+            except NotFoundError:
+                continue
+            except (IntegrityError, StorageError) as told:
+                error = told
+        raise error
 
-    @contextmanager
-    def _opened(self, digest: str) -> Iterator[int]:
-        """A descriptor of the object, which is a regular file; errors of reading it are told in our own terms."""
-        path = self.path(digest)
-        with storage_errors("read", path):
-            fd = _open_regular(path, digest)
-            try:
-                yield fd
-            finally:
-                os.close(fd)
-
-
-def _open_regular(path: Path, digest: str) -> int:
-    """Open ``path`` unless it is missing, a link, a folder, a pipe or a device."""
-    try:
-        if not stat.S_ISREG(path.lstat().st_mode):
-            raise IntegrityError(f"object {digest} is not a regular file", hint=_VERIFY)
-        return os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except FileNotFoundError:
-        raise _missing(digest) from None
-
-
-def _missing(digest: str) -> NotFoundError:
-    return NotFoundError(f"object {digest} is not in the vault", hint=_VERIFY)
-
-
-def _require_digest(found: str, expected: str) -> None:
-    """Raise IntegrityError unless the digests agree."""
-    if found != expected:
-        raise IntegrityError(f"object {expected} is damaged: its bytes now have the SHA-256 {found}", hint=_VERIFY)
+    def _statuses(self, digest: str) -> list[os.stat_result]:
+        """The status of each file of the object, of which there is mostly one. Raises NotFoundError if there is none."""
+        found = []
+        for path in places(self.objects, digest):
+            with storage_errors("read", path), suppress(FileNotFoundError):
+                found.append(path.lstat())
+        if not found:
+            raise reading.missing(digest)
+        return found

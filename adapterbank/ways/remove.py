@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 from adapterbank.catalog import bases, objects, removal, versions
 from adapterbank.catalog.rows import Basis, StoredObject, Version
+from adapterbank.errors import NotFoundError
+from adapterbank.vault.objects import Vault
 from adapterbank.ways.results import Garbage, Removal
 from adapterbank.ways.rooms import Rooms, delete_released
 
@@ -51,6 +53,15 @@ def gc(rooms: Rooms, *, dry_run: bool = False, grace: float = 3600.0) -> Garbage
 
 
 def _finish(rooms: Rooms, refs: tuple[str, ...], released: Sequence[StoredObject], dry_run: bool) -> Removal:
+    freed = sum(_on_disk(rooms.vault, stored.digest) for stored in released)
     if not dry_run:
         delete_released(rooms)
-    return Removal(refs, len(released), sum(stored.bytes for stored in released), dry_run)
+    return Removal(refs, len(released), freed, dry_run)
+
+
+def _on_disk(vault: Vault, digest: str) -> int:
+    """Bytes that the object takes now: fewer than its row says where it is kept compressed, 0 if it is gone."""
+    try:
+        return vault.size(digest)
+    except NotFoundError:
+        return 0

@@ -28,4 +28,4 @@ def files(place: Path) -> dict[str, bytes]:
 
 def objects(place: Path) -> set[str]:
     """Digests of the objects that are there."""
-    return {path.parent.name + path.name for path in (place / "objects").glob("??/*")}
+    return {path.parent.name + path.name.removesuffix(".z1") for path in (place / "objects").glob("??/*")}

@@ -45,7 +45,7 @@ def test_bytes_reported_are_bytes_freed(bank, place, three, add):
     done = bank.remove(["sql", "more", "sql@1"])
     gone = set(sizes) - objects(place)
     assert done.refs == ("sql@1", "more@1")
-    assert (done.objects, done.bytes) == (len(gone), sum(sizes[digest] for digest in gone))
+    assert (done.objects, done.bytes) == (len(gone), sum(sizes[digest] for digest in gone))  # also of what lay compressed
 
 
 def test_everything_removed_leaves_nothing(bank, place, three):
