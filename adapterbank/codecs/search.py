@@ -11,7 +11,7 @@ from adapterbank.errors import ErrorBoundError
 
 _CLOSE = 1e-3  # relative: this near below the target is near enough
 _SLOPES = {"max_error": 0.8, "bits": -0.9}  # of log figure over log step, until two drafts tell
-_NEAREST, _LEAP, _FURTHEST = 5e-4, 0.05, log(8.0)  # between the logarithms of one step and the next
+_NEAREST, _FURTHEST = 5e-4, log(8.0)  # between the logarithms of one step and the next
 _PATIENCE = 5  # tries after which halves are as good a guess as any
 
 T = TypeVar("T")
@@ -73,7 +73,14 @@ def _next(done: Sequence[Try[T]], wanted: float, slope: float) -> float | None:
         share = min(max(share, 0.1), 0.9) if len(done) < _PATIENCE else 0.5
         return exp(over[0] + share * (under[0] - over[0]))
     at, gap = over or under or places[-1]
-    move = abs(gap + _CLOSE / 2) / abs(slope)
-    if len(done) > 1 and done[-1].figure == done[-2].figure:
-        move = max(move, _LEAP * 2 ** len(done))  # nothing came or went
+    move = abs(gap + _CLOSE / 2) / _steepness(places, abs(slope))
     return exp(at - copysign(min(max(move, _NEAREST), _FURTHEST), gap * slope))
+
+
+def _steepness(places: Sequence[tuple[float, float]], usual: float) -> float:
+    """How fast the figure moves with the step, as the last two tries tell; at most as usual, and less than it seems: where few
+    components are left it hardly moves until one comes or goes."""
+    if len(places) < 2:
+        return usual
+    (step, figure), (before, figure_before) = places[-1], places[-2]
+    return min(max(abs(figure - figure_before) / abs(step - before) / 1.5, usual / 64), usual)

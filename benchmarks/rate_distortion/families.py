@@ -8,6 +8,7 @@ from pathlib import Path
 
 from adapterbank.lora.adapter import Adapter
 from adapterbank.peft_format.reader import read
+from adapterbank.vault.compressed import compress
 from benchmarks.adapters import CONFIG, WEIGHTS
 
 REAL = {
@@ -44,8 +45,8 @@ class Family:
 
     @property
     def config_bytes(self) -> int:
-        """Bytes of the configurations, equal ones once."""
-        return sum(len(config) for config in set(self.configs.values()))
+        """Bytes that a bank keeps of the configurations on disk, equal ones once."""
+        return sum(len(compress(config) or config) for config in set(self.configs.values()))
 
     def first(self, count: int) -> Family:
         """The same with its first adapters only."""

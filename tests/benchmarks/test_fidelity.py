@@ -125,7 +125,7 @@ def test_a_family_is_read_from_its_folder(tmp_path: Path) -> None:
         write_adapter(tmp_path / "r16" / name, seed=seed)
     found = real(tmp_path, "r16")
     assert list(found.adapters) == ["one", "two"]
-    assert found.config_bytes == len(found.configs["one"]), "equal ones once"
+    assert found.config_bytes == len(compress(found.configs["one"]) or b""), "equal ones once, as the vault keeps them"
     assert list(found.first(1).adapters) == ["one"]
 
 
