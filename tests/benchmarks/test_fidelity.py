@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from adapterbank.vault.compressed import compress
 from benchmarks import fidelity
 from benchmarks.baselines.published import KNOWN, Reproduced
 from benchmarks.harness import Spread
