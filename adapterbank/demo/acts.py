@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 STORE_DTYPE = "bfloat16"  # the adapters are bfloat16 themselves; a float32 basis of eight would be larger than they are
 GAUGES = ("given", "svd")
 COMPONENTS = (1, 2, 3)  # the sizes at which accuracies are compared
+QUALITIES = ("high", "balanced", "small")
+EFFORT = 0  # the rest of the demo is fast, too; sweeps save another per cent
 MERGES: Mapping[str, Mapping[str, float]] = {"task_arithmetic": {"scale": 0.3}, "ties": {"density": 0.2}}
 MERGE_RANK = 64
 FILES = ("adapter_config.json", "adapter_model.safetensors")
@@ -52,6 +54,15 @@ class Passage:
     exact: bool
     exported: Path
     reconstructed: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Coding:
+    """All adapters coded on their own at one quality: their forms, and the directories that came back from them."""
+
+    quality: str
+    forms: tuple[Member, ...]
+    directories: Directories
 
 
 def register(scene: Scene) -> list[Version]:
@@ -117,6 +128,21 @@ def write_other_sizes(
             written[size] = write_reconstructions(scene, versions, basis)
             say(f"{len(written)} of {len(sizes)}")
     return written
+
+
+def encode(scene: Scene, versions: Sequence[Version]) -> list[Coding]:
+    """Code every adapter on its own at each quality, and write what comes back."""
+    made = []
+    with stage(scene.console, "Coding every adapter on its own") as say:
+        for quality in QUALITIES:
+            forms, folder = [], scene.scratch / "coded" / quality
+            for number, version in enumerate(versions, start=1):
+                say(f"quality {quality}, {number} of {len(versions)}")
+                forms.append(scene.bank.encode(version.ref, quality=quality, effort=EFFORT).form)
+                scene.bank.write_reconstruction(version.ref, folder / version.name, codec="rd")
+            made.append(Coding(quality, tuple(forms), {version.name: folder / version.name for version in versions}))
+        say(f"qualities {', '.join(QUALITIES)}")
+    return made
 
 
 def merge(scene: Scene, versions: Sequence[Version]) -> dict[str, MergedVersion]:

@@ -34,15 +34,16 @@ class Shares:
 
 @dataclass(frozen=True, slots=True)
 class Measurements:
-    """By skill; by size of the basis the means (accuracy, agreement) of the reconstructions; or why there are none."""
+    """By skill; by size of the basis, or quality of coding, the means (accuracy, agreement) of what came back; or why there are
+    none."""
 
     skills: Mapping[str, Shares] = field(default_factory=dict)
-    sizes: Mapping[Size, tuple[float, float]] = field(default_factory=dict)
+    sizes: Mapping[Size | str, tuple[float, float]] = field(default_factory=dict)
     missing: str | None = None
 
 
 def measure(
-    scene: Scene, passages: Sequence[Passage], others: Mapping[Size, Directories], chosen: Size, data: Path
+    scene: Scene, passages: Sequence[Passage], others: Mapping[Size | str, Directories], chosen: Size, data: Path
 ) -> Measurements:
     """Measure every skill that ``data`` has sentences for, with every adapter that was written for it, and with none."""
     try:
@@ -57,9 +58,9 @@ def measure(
         say("merges")
         shared = {method: evaluator.predict(merged_folder(scene, method), evaluator.skills) for method in MERGES}
         bare = evaluator.predict(None, evaluator.skills)
-        sizes = {chosen: _means(evaluator, original, rebuilt)}
+        sizes: dict[Size | str, tuple[float, float]] = {chosen: _means(evaluator, original, rebuilt)}
         for size, directories in others.items():
-            say(f"{size[1]} components, gauge {size[0]}")
+            say(f"quality {size}" if isinstance(size, str) else f"{size[1]} components, gauge {size[0]}")
             sizes[size] = _means(evaluator, original, _own(evaluator, directories))
         say(f"{sum(map(len, original.values()))} with each of {len(sizes) + len(shared) + 2} kinds of adapter")
     return Measurements(compare(evaluator, original, {RECONSTRUCTED: rebuilt, **shared, NO_ADAPTER: bare}), sizes)

@@ -35,6 +35,19 @@ class BasisFigures(TypedDict):
     error_worst: float
 
 
+class CodedFigures(TypedDict):
+    """All adapters coded on their own at one quality; ``bytes`` of their objects, ``ratio`` of the originals'."""
+
+    quality: str
+    bytes: int
+    ratio: float
+    bits_per_parameter: float
+    error_mean: float
+    error_worst: float
+    accuracy: float | None
+    agreement: float | None
+
+
 class MergeFigures(TypedDict):
     """One merge of all adapters; ``residual`` is the relative error of the cut to ``rank``."""
 
@@ -78,6 +91,7 @@ class Result(TypedDict):
     base_model: str
     options: dict[str, list[SizeOption]]
     basis: BasisFigures
+    coded: list[CodedFigures]
     merges: list[MergeFigures]
     adapters: list[AdapterFigures]
     mean_accuracy: dict[str, float] | None

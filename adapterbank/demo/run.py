@@ -11,9 +11,9 @@ from statistics import fmean
 from typing import TYPE_CHECKING
 
 from adapterbank.demo import acts
-from adapterbank.demo.acts import MERGES, Passage, Scene, Size
+from adapterbank.demo.acts import MERGES, Coding, Directories, Passage, Scene, Size
 from adapterbank.demo.measure import Measurements, Shares, measure
-from adapterbank.demo.result import AdapterFigures, BasisFigures, MergeFigures, Result, SizeOption
+from adapterbank.demo.result import AdapterFigures, BasisFigures, CodedFigures, MergeFigures, Result, SizeOption
 from adapterbank.demo.stages import stage
 from adapterbank.errors import NotFoundError
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from adapterbank.bank import Bank
-    from adapterbank.catalog.rows import Basis
+    from adapterbank.catalog.rows import Basis, Version
     from adapterbank.ways.results import MergedVersion, Option
 
 
@@ -76,14 +76,18 @@ def _perform(scene: Scene, data: Path, size: Size) -> Result:
         basis = acts.build(scene, "demo", versions, size)
     passages = acts.write_both(scene, versions, basis)
     others = acts.write_other_sizes(scene, versions, options, size)
+    codings = acts.encode(scene, versions)
     merges = acts.merge(scene, versions)
-    measured = measure(scene, passages, others, size, data)
+    every: dict[Size | str, Directories] = dict(others.items())
+    every |= {coding.quality: coding.directories for coding in codings}
+    measured = measure(scene, passages, every, size, data)
     rows = [_adapter(passage, basis, len(passages), measured.skills.get(passage.version.name)) for passage in passages]
     return {
         "bank": None,
         "base_model": basis.base_model,
         "options": {gauge: [_size(gauge, option, measured) for option in found] for gauge, found in options.items()},
         "basis": _basis(basis, passages),
+        "coded": [_coded(coding, versions, measured) for coding in codings],
         "merges": [_merge(method, merged) for method, merged in merges.items()],
         "adapters": rows,
         "mean_accuracy": _means([row["accuracy"] for row in rows]),
@@ -122,6 +126,21 @@ def _size(gauge: str, option: Option, measured: Measurements) -> SizeOption:
         "ratio": option.ratio,
         "error_mean": option.error_mean,
         "error_worst": option.error_worst,
+        "accuracy": accuracy,
+        "agreement": agreement,
+    }
+
+
+def _coded(coding: Coding, versions: Sequence[Version], measured: Measurements) -> CodedFigures:
+    size, errors = sum(form.bytes for form in coding.forms), [form.error for form in coding.forms]
+    accuracy, agreement = measured.sizes.get(coding.quality, (None, None))
+    return {
+        "quality": coding.quality,
+        "bytes": size,
+        "ratio": size / sum(version.bytes for version in versions),
+        "bits_per_parameter": 8 * size / sum(version.parameters for version in versions),
+        "error_mean": fmean(errors),
+        "error_worst": max(errors),
         "accuracy": accuracy,
         "agreement": agreement,
     }

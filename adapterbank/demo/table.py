@@ -13,7 +13,14 @@ from adapterbank.demo.result import AdapterFigures, MergeFigures, Result, SizeOp
 def picture(result: Result) -> RenderableType:
     """The sizes that the basis could have, what became of each adapter, what it answers, and the merges."""
     answers = _answers(result) if result["mean_accuracy"] else Text(f"No accuracies: {result['not_measured']}\n")
-    return Group(_sizes(result), _bytes(result), answers, _merges(result["merges"]), Text(f"{result['seconds']} s in all"))
+    return Group(
+        _sizes(result),
+        _bytes(result),
+        _coded(result),
+        answers,
+        _merges(result["merges"]),
+        Text(f"{result['seconds']} s in all"),
+    )
 
 
 def _table(title: str, *columns: str) -> Table:
@@ -65,6 +72,15 @@ def _totals(result: Result) -> list[str]:
     before, after = sum(row["bytes"] for row in rows), basis["bytes"] + basis["members_bytes"]
     bits = [f"{8 * size / parameters:.2f}" for size in (before, after)]
     return [f"{before:,}", bits[0], "", f"{after:,}", bits[1], f"{basis['error_mean']:.3f}"]
+
+
+def _coded(result: Result) -> Table:
+    title = "Every adapter coded on its own: adapterbank encode --quality (means)"
+    table = _table(title, "quality", "bytes", "of originals", "bits/param", "ΔW error", "accuracy %", "same %")
+    for row in result["coded"]:
+        size = (f"{row['bytes']:,}", f"{row['ratio']:.1%}", f"{row['bits_per_parameter']:.3f}", f"{row['error_mean']:.3f}")
+        table.add_row(row["quality"], *size, _percent(row["accuracy"]), _percent(row["agreement"]))
+    return table
 
 
 def _answers(result: Result) -> Table:
