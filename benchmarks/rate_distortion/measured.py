@@ -21,6 +21,7 @@ from benchmarks.rate_distortion.points import OURS, Outcome, Point, Unreached
 from benchmarks.rate_distortion.shannon import Spectrum, bits_at, bits_at_one_slope
 
 _QUICK_TASKS, _QUICK_LINES = ("cr", "mpqa"), 100
+_SAME = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +77,9 @@ def measured(plan: Plan, bench: Bench) -> Measured:
     made: list[Outcome | Unreached] = []
     if plan.rivals:
         made += rivals.measure(family, bench.inputs, bench.pool, bench.told, partial(kept, quick=bench.quick), labels)
-    coded = alone.measure(family, targets, bench.effort, bench.pool, bench.inputs, bench.told)
-    shared = together.measure(family, plan.together, bench.effort, bench.pool, bench.inputs, bench.told)
+    effort = bench.effort if plan.effort is None else plan.effort
+    coded = alone.measure(family, targets, effort, bench.pool, bench.inputs, bench.told)
+    shared = together.measure(family, plan.together, effort, bench.pool, bench.inputs, bench.told)
     made += [*coded, *shared]
     found = [one for one in made if isinstance(one, Outcome)]
     exact = _accuracies(family, found, bench) if plan.bits and family.heads is not None else {}
@@ -97,12 +99,17 @@ def within(family: Family, bits: float) -> Target:
 
 
 def _accuracies(family: Family, found: list[Outcome], bench: Bench) -> dict[str, dict[str, float]]:
-    forms = {outcome.point.label: outcome.adapters for outcome in found if outcome.adapters}
+    forms = {outcome.point.label: outcome.adapters for outcome in found if outcome.adapters and _telling(outcome.point)}
     forms = {ORIGINAL: family.adapters} | forms
     lines = _QUICK_LINES if bench.quick else LINES
     if bench.quick:
         forms = {label: {task: adapters[task] for task in _QUICK_TASKS} for label, adapters in forms.items()}
     return accuracies(bench.data, str(family.heads), forms, lines, bench.pool, bench.told)
+
+
+def _telling(point: Point) -> bool:
+    """Whether the accuracy of a form says anything: below an error of 0.25 it is the original's."""
+    return point.method not in OURS or point.error_mean > _SAME
 
 
 def _with_accuracy(point: Point, exact: Mapping[str, Mapping[str, float]]) -> Point:
