@@ -33,8 +33,8 @@ _SOLVED = {
 class Plan:
     """One collection: how to make it, and the targets for every adapter alone and for all through the bank.
 
-    ``bits`` are wanted totals, configurations included, at which accuracy is measured as well. ``effort`` is the coder's where it
-    is not the one that was asked for: 0 will do for what compares this coder with itself or with rivals that are far off.
+    ``bits`` are wanted totals, configurations included, at which accuracy is measured as well. ``effort`` is the coder's where
+    it is not the one that was asked for: 0 will do for what compares it with itself, or with rivals that are far off.
     """
 
     name: str
