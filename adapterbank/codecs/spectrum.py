@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from adapterbank.errors import IncompatibleError
 from adapterbank.lora.adapter import Adapter, Factors
 from adapterbank.lora.gauge import blocks, frames
 
@@ -39,5 +40,11 @@ class Spectrum:
 
 
 def spectra(adapter: Adapter) -> Sequence[Spectrum]:
-    """The spectra of an adapter's modules, in order of their names."""
+    """The spectra of an adapter's modules, in order of their names. Raises IncompatibleError where a factor is not finite."""
+    for name, factors in adapter.modules.items():
+        if not bool(factors.A.isfinite().all() and factors.B.isfinite().all()):
+            raise IncompatibleError(
+                f"module {name!r} holds NaN or infinite values: no coded form of it has an error",
+                hint="adapterbank compact --level exact keeps every bit",
+            )
     return [Spectrum.of(factors) for factors in adapter.modules.values()]

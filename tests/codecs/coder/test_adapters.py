@@ -7,6 +7,7 @@ import torch
 
 from adapterbank.codecs.coder import Coded, decode, encode, inspect
 from adapterbank.codecs.target import Target
+from adapterbank.errors import IncompatibleError
 from adapterbank.lora.adapter import Adapter, Factors
 from adapterbank.lora.delta import delta_error
 
@@ -126,3 +127,10 @@ def test_very_small_and_very_large_adapters(scale: float):
 def test_names_of_any_letters():
     own = factors(20, 20, 2, seed=0)
     round_trip(Adapter({"mödel.層.0": own, "a[3]": own, " ": own}))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_factors_that_are_not_finite_are_refused_by_name(value: float):
+    broken = Factors(torch.full((4, 8), value), torch.ones(8, 4))
+    with pytest.raises(IncompatibleError, match="'layer'"):
+        encode(Adapter({"layer": broken}), Target(max_error=0.3))
