@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -180,9 +181,12 @@ def typed(bank: Path, answer: bytes) -> int:
         while b"[y/N]" not in asked:
             asked += os.read(master, 1024)
         os.write(master, answer)
+        os.close(slave)
+        with suppress(OSError):  # the terminal ends with the last process that has it open
+            while os.read(master, 1024):  # a progress bar that nobody reads would fill it and wait
+                pass
         process.communicate()
     os.close(master)
-    os.close(slave)
     return process.returncode
 
 
