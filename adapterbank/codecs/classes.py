@@ -2,7 +2,7 @@
 here.
 
 A component is coded as two vectors x = ŝ·u and y = ŝ·v of entries near N(0, ŝ²/d), in units of the step Δ. Its gain index g
-says ŝ = Δ·2^(g/24); the class c = round(6·log₂(ŝ/(Δ·√d))) of each side picks its probabilities (arXiv-free: given the singular
+says ŝ = Δ·2^(g/24); the class c = round(6·log₂(ŝ/(Δ·√d))) of each side picks its probabilities (given the singular
 value the entries of a singular vector are Gaussian, so one number per component replaces adaptive statistics).
 """
 
