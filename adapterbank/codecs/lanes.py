@@ -1,7 +1,7 @@
 """Lanes: vectors cut into pieces of at most 512 samples, which are quantized and decoded side by side.
 
-A piece starts its trellis and its entropy coder anew (pieces of 2,048 samples save 0.02 % of the bits), so that the number of steps does not grow with
-the model and lanes fill the machine.
+A piece starts its trellis and its entropy coder anew (pieces of 2,048 samples save 0.02 % of the bits), so that the number of
+steps does not grow with the model and lanes fill the machine.
 """
 
 from __future__ import annotations
