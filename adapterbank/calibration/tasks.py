@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -49,17 +49,32 @@ class Setting:
     tasks: Mapping[str, Task]
     held_out: Mapping[str, Task] = field(default_factory=dict)
 
-    def of(self, refs: Iterable[str]) -> list[Task]:
-        """The tasks of ``refs``, in their order. Raises UsageError for a reference without a task, or a task without data."""
-        chosen = list(refs)
-        lacking = [ref for ref in chosen if ref not in self.tasks]
+    def arranged(self, refs: Sequence[str]) -> Setting:
+        """The same with the tasks of ``refs`` only, in their order: the order of the adapters in a calibration.
+
+        Raises UsageError for a reference without a task.
+        """
+        lacking = [ref for ref in refs if ref not in self.tasks]
         if lacking:
             known = ", ".join(sorted(self.tasks)) or "none"
             raise UsageError(f"the setting has no task for {', '.join(lacking)}: got tasks for {known}")
-        empty = [ref for ref in chosen if not len(self.tasks[ref].batches)]
-        if empty:
-            raise UsageError(f"no batches for {', '.join(empty)}: expected at least one")
-        return [self.tasks[ref] for ref in chosen]
+        held_out = {ref: self.held_out[ref] for ref in refs if ref in self.held_out}
+        return Setting(self.model, {ref: self.tasks[ref] for ref in refs}, held_out)
+
+
+def tasks_of(setting: Setting, names: Sequence[str]) -> list[Task]:
+    """The task of each of the adapters ``names``: the setting's, in their order.
+
+    Raises UsageError if there are not as many tasks as names, or a task has no batches.
+    """
+    if len(setting.tasks) != len(names):
+        raise UsageError(
+            f"got {len(setting.tasks)} tasks ({', '.join(setting.tasks)}) for {len(names)} adapters: expected one each"
+        )
+    empty = [ref for ref, task in setting.tasks.items() if not len(task.batches)]
+    if empty:
+        raise UsageError(f"no batches for {', '.join(empty)}: expected at least one")
+    return list(setting.tasks.values())
 
 
 def _attention_mask(batch: Any) -> Tensor | None:

@@ -16,6 +16,7 @@ from adapterbank.merge.conditions import Conditions
 from adapterbank.merge.core import Cut, LowRank, refactor
 from adapterbank.merge.determinism import fixed_arithmetic
 from adapterbank.merge.inputs import Inputs, common_extras
+from adapterbank.merge.least_squares import cut_under
 from adapterbank.merge.method import Method, Piece
 from adapterbank.merge.options import parse_options
 from adapterbank.merge.preparation import finished
@@ -95,7 +96,10 @@ def _finished(inputs: Inputs, piece: Piece) -> Piece:
 def _cut(method: Method, piece: Piece, rank: int | None, shape: ModuleShape) -> Cut:
     if method.keeps_rank and rank is None and isinstance(piece.matrix, LowRank):
         return Cut(piece.matrix, 0.0, 0.0)
-    return refactor(piece.matrix, rank if rank is not None else shape.rank)
+    wanted = rank if rank is not None else shape.rank
+    if piece.metric is not None and isinstance(piece.matrix, LowRank):
+        return cut_under(piece.matrix, piece.metric, wanted)
+    return refactor(piece.matrix, wanted)
 
 
 def _rounded(factors: LowRank, shape: ModuleShape, dtype: torch.dtype) -> Factors:

@@ -25,13 +25,15 @@ class Piece:
     """The merge of one module: ``matrix`` is its ΔW, thin or dense ``[d_out, d_in]``.
 
     ``errors`` holds ``(squared error, squared norm)`` by name; the engine sums each over the modules and reports the
-    relative error of the whole. ``facts`` are numbers of this module, reported as they are.
+    relative error of the whole. ``facts`` are numbers of this module, reported as they are. A thin matrix may come with a
+    ``metric`` S, ``[d_in, d_in]`` or a diagonal ``[d_in]``, positive definite: it is cut to its rank under ‖D·S^½‖.
     """
 
     module: str
     matrix: LowRank | Tensor
     errors: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     facts: Mapping[str, float] = field(default_factory=dict)
+    metric: Tensor | None = None
 
 
 Pieces = Iterator[Piece]

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from adapterbank.calibration.tasks import Setting, Task
+from adapterbank.calibration.tasks import Setting, Task, tasks_of
 from adapterbank.errors import UsageError
 from tests.calibration.models import Tiny, task
 
@@ -12,17 +12,24 @@ def outputs(model, batch):
     return model(batch)
 
 
-def test_the_tasks_of_references_come_in_their_order():
+def test_tasks_are_arranged_in_the_order_of_references():
     first, second = task(1), task(2)
-    assert Setting(Tiny(), {"a": first, "b": second}).of(["b", "a"]) == [second, first]
+    setting = Setting(Tiny(), {"a": first, "b": second, "c": first}, {"a": second, "c": first})
+    arranged = setting.arranged(["b", "a"])
+    assert list(arranged.tasks.items()) == [("b", second), ("a", first)]
+    assert list(arranged.held_out.items()) == [("a", second)]
+    assert arranged.model is setting.model
+    assert tasks_of(arranged, ["digest of b", "digest of a"]) == [second, first]
 
 
 def test_a_reference_without_a_task_or_without_batches_is_refused_by_name():
     setting = Setting(Tiny(), {"a": task(1), "empty": Task([], outputs)})
     with pytest.raises(UsageError, match="no task for c, d: got tasks for a, empty"):
-        setting.of(["a", "c", "d"])
+        setting.arranged(["a", "c", "d"])
     with pytest.raises(UsageError, match="no batches for empty"):
-        setting.of(["a", "empty"])
+        tasks_of(setting, ["1", "2"])
+    with pytest.raises(UsageError, match=r"2 tasks \(a, empty\) for 1 adapters"):
+        tasks_of(setting, ["1"])
 
 
 def test_which_tokens_count():
