@@ -22,9 +22,15 @@ def share_out(task: Callable[[T], R], items: Iterable[T], done: Callable[[R], No
     """Run ``task`` on every item, on as many threads as torch is set to use, eight at most.
 
     ``done`` is given the results in order, on the calling thread. Torch's number of threads is one setting for the whole
-    process: it is 1 meanwhile and put back afterwards. An exception drops the items that were not begun.
+    process: it is 1 meanwhile and put back afterwards. An exception drops the items that were not begun. Where there is one
+    thread, it is the caller's.
     """
     with one_thread() as threads:
+        if min(threads, _MOST) == 1:
+            for result in map(task, items):
+                if done is not None:
+                    done(result)
+            return
         pool = ThreadPoolExecutor(min(threads, _MOST))
         try:
             for result in pool.map(task, items):

@@ -47,6 +47,11 @@ def refactor(matrix: LowRank | Tensor, rank: int) -> Cut:
     return _cut_core(matrix, rank) if isinstance(matrix, LowRank) else _cut_dense(matrix, rank)
 
 
+def scaled(matrix: LowRank | Tensor, scale: float) -> LowRank | Tensor:
+    """``scale·matrix``; a dense one is changed in place."""
+    return LowRank(matrix.left * scale, matrix.right) if isinstance(matrix, LowRank) else matrix.mul_(scale)
+
+
 def svd(matrix: LowRank) -> tuple[Tensor, Tensor, Tensor]:
     """``U [d_out, q], S [q], V [d_in, q]`` with ``matrix = U diag(S) Vᵀ``, q = min(K, d_out, d_in) at most.
 

@@ -106,6 +106,7 @@ class Inputs:
             shape.rank,
             self.seed,
             tuple(held),
+            _precision([found[i] for i in held]),
         )
 
 
@@ -135,6 +136,12 @@ def _renormalized(weights: Sequence[float], held: Sequence[int]) -> tuple[float,
     """Weights of the same sum when only ``held`` of the adapters are there; as they were where that sum would be 0."""
     present, total = sum(weights[i] for i in held), sum(weights)
     return tuple(weight * total / present for weight in weights) if present and total else tuple(weights)
+
+
+def _precision(found: Sequence[Factors | None]) -> torch.dtype:
+    """In which dense entries are computed: float32 unless some factors came in more."""
+    widths = [tensor.dtype.itemsize for factors in found if factors is not None for tensor in (factors.A, factors.B)]
+    return torch.float64 if any(width > torch.float32.itemsize for width in widths) else torch.float32
 
 
 def _sides(factors: Factors | None, shape: ModuleShape) -> tuple[Tensor, Tensor]:

@@ -61,6 +61,11 @@ class Option:
 Scale = Annotated[float, Hint("λ: multiplies the merged delta")]
 Density = Annotated[float, Hint("fraction of the entries of each ΔW that is kept", above=0.0, at_most=1.0)]
 
+Space = Annotated[
+    Literal["full", "core", "knots", "factors"],
+    Hint("where entries are compared: ΔW itself, Core Space, KnOTS' aligned right vectors, or A and B apart"),
+]
+
 
 def options_of(function: Callable[..., object]) -> tuple[Option, ...]:
     """The keyword-only arguments of ``function``, each ``Annotated[type, Hint(…)]`` with a default."""
