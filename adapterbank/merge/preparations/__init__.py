@@ -5,5 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from adapterbank.merge.preparation import Preparation
+from adapterbank.merge.preparations import pico
 
-PREPARATIONS: Mapping[str, Preparation] = {}
+PREPARATIONS: Mapping[str, Preparation] = {
+    "pico": pico.PREPARATION,
+}
