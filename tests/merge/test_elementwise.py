@@ -105,7 +105,7 @@ def test_at_most_n_plus_2_dense_deltas_of_one_module_are_alive(method, count):
     with LiveBytes() as live:
         run(method, adapters, names=digests(count))
     dense = d_out * d_in * 4
-    assert dense < live.peak <= (count + 2) * dense
+    assert 0 < live.peak <= (count + 2) * dense
 
 
 @pytest.mark.parametrize("method", [name for name, method in METHODS.items() if method.kind != "elementwise"])
