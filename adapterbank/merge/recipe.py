@@ -21,7 +21,7 @@ from adapterbank.merge.registry import find
 DTYPES = ("float32", "float16", "bfloat16", "float64")
 EXACT: Literal["exact"] = "exact"
 Rank = int | Mapping[str, float] | Literal["exact"] | None
-"""The output's rank: a number, ``{"energy": e}``, ``{"error": e}``, ``"exact"`` (nothing is cut), or None for the method's own."""
+"""The output's rank: a number, ``{"energy": e}``, ``{"error": e}``, ``"exact"`` (nothing is cut), None for the method's own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +37,9 @@ class Recipe:
     """A merge in full; ``inputs`` keep the order they were given in, ``options`` hold every option of the method.
 
     ``schedules`` are weights per module, as :mod:`adapterbank.merge.weights` reads them; ``prepare`` is done to the adapters
-    first; ``artefacts`` are the digests of the objects that the method is given beside them. On which device it was computed is
-    no part of it.
+    first; ``artefacts`` are the digests of the objects that the method is given beside them. ``continues`` is the state of the
+    first input, itself a merge by a sequential method, which goes on from there with the second. On which device it was
+    computed is no part of it.
     """
 
     method: str
@@ -51,11 +52,12 @@ class Recipe:
     prepare: tuple[Prepare, ...] = ()
     schedules: tuple[Mapping[str, Any], ...] = ()
     artefacts: tuple[str, ...] = ()
+    continues: Mapping[str, float] | None = None
 
     @classmethod
     def of(cls, method: str, weights: Sequence[tuple[str, float]], **settings: Any) -> Recipe:
-        """The recipe for (digest, weight) pairs, defaults filled in; ``settings`` are its other fields, ``prepare`` as names with
-        options. Raises UsageError like :func:`merge`."""
+        """The recipe for (digest, weight) pairs, defaults filled in; ``settings`` are its other fields, ``prepare`` as names
+        with options. Raises UsageError like :func:`merge`."""
         given = dict(settings)
         options = parse_options(method, find(method).options, given.pop("options", None) or {})
         prepare = tuple(Prepare.of(name, own) for name, own in given.pop("prepare", ()))
@@ -66,9 +68,9 @@ class Recipe:
         _one_of("absent", made.absent, get_args(Absent))
         return made
 
-    def with_inputs(self, inputs: Sequence[Ingredient]) -> Recipe:
-        """The same of other adapters; what was learned for the old ones is not taken along."""
-        return replace(self, inputs=tuple(inputs), artefacts=())
+    def with_inputs(self, inputs: Sequence[Ingredient], artefacts: Sequence[str] = ()) -> Recipe:
+        """The same of other adapters, with other artefacts."""
+        return replace(self, inputs=tuple(inputs), artefacts=tuple(artefacts), continues=None)
 
     def to_json(self) -> str:
         """Canonical JSON: sorted keys, no spaces, shortest floats; equal recipes give equal text."""

@@ -18,9 +18,10 @@ _HEAD = """\
 # A merge. Do it again: adapterbank merge --recipe FILE --name NAME
 # An input is named by ref, by digest (of its content), or by both.
 """
-_KEYS = ("method", "inputs", "options", "rank", "absent", "prepare", "schedules", "artefacts", "seed", "dtype")
+_KEYS = ("method", "inputs", "options", "rank", "absent", "prepare", "schedules", "artefacts", "continues", "seed", "dtype")
 _DEFAULTS: Mapping[str, Any] = {
-    "rank": None, "absent": "zero", "prepare": [], "schedules": [], "artefacts": [], "seed": 0, "dtype": "float32",
+    "rank": None, "absent": "zero", "prepare": [], "schedules": [], "artefacts": [], "continues": None, "seed": 0,
+    "dtype": "float32",
 }  # fmt: skip
 
 
@@ -61,6 +62,7 @@ def to_yaml(recipe: Recipe, refs: Mapping[str, str]) -> str:
         "prepare": prepare,
         "schedules": [dict(each) for each in recipe.schedules],
         "artefacts": list(recipe.artefacts),
+        "continues": None if recipe.continues is None else dict(recipe.continues),
         "seed": recipe.seed,
         "dtype": recipe.dtype,
     }
@@ -70,7 +72,7 @@ def to_yaml(recipe: Recipe, refs: Mapping[str, str]) -> str:
 
 
 def from_yaml(text: str, where: str = "recipe") -> Written:
-    """What a file says. Raises UsageError, naming ``where``, for text that is no YAML and for keys and values that no recipe has."""
+    """What a file says. Raises UsageError naming ``where`` for text that is no YAML, and for keys or values of no recipe."""
     body = _parsed(text, where)
     unknown = sorted(set(body) - set(_KEYS))
     if unknown:
@@ -104,6 +106,7 @@ def _checked(key: str, value: Any, where: str) -> Any:
         "prepare": (list, "a list of names, or of name and options"),
         "schedules": (list, "a list of schedules"),
         "artefacts": (list, "a list of digests"),
+        "continues": (dict, "names with numbers"),
         "seed": (int, "an integer"),
         "dtype": (str, "the name of one"),
         "absent": (str, "zero, renormalize or refuse"),

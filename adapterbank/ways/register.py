@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from adapterbank.catalog import aliases, base_models, labels, levels, recipes, versions
-from adapterbank.catalog.rows import NewVersion, Version
+from adapterbank.catalog.rows import Artefact, NewVersion, Version
 from adapterbank.errors import AdapterBankError, ConflictError, Problem, RefusedInputError
 from adapterbank.peft_format.check import Inspection, inspect
 from adapterbank.peft_format.source import open_directory
@@ -59,13 +59,14 @@ class Common:
 
 @dataclass(frozen=True, slots=True)
 class Lineage:
-    """Where a merge comes from: the row of its recipe, and the versions it needs for ``revert``."""
+    """Where a merge comes from: the row of its recipe, the versions it needs for ``revert``, and what it used beside them."""
 
     method: str
     body: Mapping[str, Any]
     residual: float
     environment: Mapping[str, str]
     constituents: Sequence[Version]
+    artefacts: Sequence[Artefact] = ()
 
 
 def files_digest(config: str, weights: str) -> str:
@@ -163,7 +164,7 @@ def _record(
         if lineage is not None:
             recipes.add(
                 tx, version, method=lineage.method, body=lineage.body, residual=lineage.residual,
-                environment=lineage.environment, constituents=lineage.constituents,
+                environment=lineage.environment, constituents=lineage.constituents, artefacts=lineage.artefacts,
             )  # fmt: skip
         return Registered(_alias(tx, version, entry), "registered")
     _same_base_model(tx, known, entry)

@@ -9,8 +9,9 @@ from adapterbank.merge import Recipe
 from adapterbank.merge.recipe import environment
 
 GOLDEN = (
-    '{"absent":"zero","artefacts":[],"dtype":"float32","inputs":[{"digest":"bb","weight":1.0},{"digest":"aa","weight":-0.5}],'
-    '"method":"ties","options":{"density":0.3,"normalize":"count","scale":1.0,"scope":"module"},"prepare":[],"rank":8,'
+    '{"absent":"zero","artefacts":[],"continues":null,"dtype":"float32",'
+    '"inputs":[{"digest":"bb","weight":1.0},{"digest":"aa","weight":-0.5}],"method":"ties",'
+    '"options":{"density":0.3,"normalize":"count","scale":1.0,"scope":"module","space":"full"},"prepare":[],"rank":8,'
     '"schedules":[],"seed":5}'
 )
 
@@ -21,7 +22,7 @@ def recipe(**settings):
 
 def test_the_json_is_canonical_and_holds_every_option():
     assert recipe().to_json() == GOLDEN
-    assert recipe().digest == "f6b8e5e0db5f380ea133e6b030b98bc2487fcf4abf69565f87c786ef839301d9"
+    assert recipe().digest == "295f87dcdfff4c6a0868f7c9db73e5b680fa5a083c4da43f744e4974f05390a7"
 
 
 def test_it_reads_back_equal():
@@ -47,7 +48,7 @@ def test_each_way_to_say_the_rank_reads_back(rank):
     assert Recipe.from_json(recipe(rank=rank).to_json()) == recipe(rank=rank)
 
 
-def test_other_inputs_leave_what_was_learned_for_the_old_ones():
+def test_other_inputs_have_their_own_artefacts():
     other = recipe(artefacts=("ab" * 32,)).with_inputs(recipe().inputs[:1])
     assert other == Recipe.of("ties", [("bb", 1)], options={"density": 0.3}, rank=8, seed=5)
 

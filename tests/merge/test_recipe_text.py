@@ -61,6 +61,6 @@ def test_a_short_file_is_enough():
     ],
 )
 def test_what_is_no_recipe_is_refused_by_name(text, said):
-    with pytest.raises(UsageError, match="my.yaml") as caught:
+    with pytest.raises(UsageError, match=r"my\.yaml") as caught:
         from_yaml(text, "my.yaml")
     assert said in caught.value.message
