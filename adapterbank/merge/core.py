@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import combinations_with_replacement
 from typing import TypeVar
 
 import torch
@@ -20,6 +21,7 @@ from adapterbank.merge.dense import finite, projected, projected_to, squared_dis
 
 _EPS = torch.finfo(torch.float64).eps
 _WIDE = 256  # columns: from here on Gram matrices are faster than QR
+_BLOCK = 128
 _PRECISE = 1e-6  # share of ‖M‖²: what is lost is a difference of squares, and less is not to be trusted
 
 T = TypeVar("T")
@@ -117,7 +119,7 @@ def _cut_wide(matrix: LowRank, rank: int) -> Cut | None:
     The core's leading right vectors X give M's left ones, ``left @ (R_rightᵀ X)``; M projected on those is exact, whatever
     X lacks. None where columns depend on each other too much for that, or so little is lost that it cannot be seen.
     """
-    grams = _both(lambda side: side.T @ side, matrix)
+    grams = _gram(matrix.left), _gram(matrix.right)
     (R_left, failed), (R_right, failed_too) = (torch.linalg.cholesky_ex(gram, upper=True) for gram in grams)
     if int(failed) or int(failed_too):
         return None
@@ -128,6 +130,19 @@ def _cut_wide(matrix: LowRank, rank: int) -> Cut | None:
     norm = float((grams[0] * grams[1]).sum())
     lost = norm - float(factors.left.square().sum(dim=0).square().sum())  # U√S has the squared norms S
     return Cut(factors, lost, norm) if lost > _PRECISE * norm else None
+
+
+def _gram(side: Tensor) -> Tensor:
+    """``side.T @ side``, block by block above the diagonal."""
+    gram = side.new_empty(side.shape[1], side.shape[1])
+    blocks = [slice(start, start + _BLOCK) for start in range(0, side.shape[1], _BLOCK)]
+
+    def fill(pair: tuple[slice, slice]) -> None:
+        gram[pair] = side[:, pair[0]].T @ side[:, pair[1]]
+        gram[pair[::-1]] = gram[pair].T
+
+    share_out(fill, combinations_with_replacement(blocks, 2))
+    return gram
 
 
 def _both(task: Callable[[Tensor], T], matrix: LowRank) -> list[T]:
