@@ -1,11 +1,11 @@
-"""Made-up artefacts for methods that need some: by method a function of (names, shapes, options); equal names, equal artefacts."""
+"""Made-up artefacts for methods that need some, by method a function of names, shapes and options; equal names, equal ones."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 
-from adapterbank.merge.artefacts import Artefact, Statistics
+from adapterbank.merge.artefacts import Artefact, Coefficients, Statistics
 
 Shapes = Mapping[str, tuple[int, int]]
 
@@ -17,14 +17,21 @@ def _draw(name: str, module: str) -> torch.Generator:
 def gram_of(name: str, module: str, d_in: int) -> torch.Tensor:
     """XᵀX of random correlated inputs, each adapter's of other size in other directions."""
     draw = _draw(name, module)
-    X = torch.randn(3 * d_in, d_in, generator=draw, dtype=torch.float64) * torch.rand(d_in, generator=draw).double() * 2
+    X = (
+        torch.randn(3 * d_in, d_in, generator=draw, dtype=torch.float64)
+        * torch.rand(d_in, generator=draw, dtype=torch.float32).double()
+        * 2
+    )
     X += torch.randn(3 * d_in, 1, generator=draw, dtype=torch.float64)
     return X.T @ X / len(X)
 
 
 def fisher_of(name: str, module: str, d_out: int, d_in: int) -> torch.Tensor:
     draw = _draw(name, module)
-    return torch.randn(d_out, d_in, generator=draw, dtype=torch.float64).square() * torch.rand(1, generator=draw).double()
+    return (
+        torch.randn(d_out, d_in, generator=draw, dtype=torch.float64).square()
+        * torch.rand(1, generator=draw, dtype=torch.float32).double()
+    )
 
 
 def grams(names: Sequence[str], shapes: Shapes, options: Mapping[str, Any]) -> list[Artefact]:
@@ -49,8 +56,21 @@ def fishers(names: Sequence[str], shapes: Shapes, options: Mapping[str, Any]) ->
     ]
 
 
+def ones(method: str) -> Callable[[Sequence[str], Shapes, Mapping[str, Any]], list[Artefact]]:
+    """Coefficients of 1; with masks for the method that has them."""
+
+    def made(names: Sequence[str], shapes: Shapes, options: Mapping[str, Any]) -> list[Artefact]:
+        masks = {m: torch.stack([torch.rand(9, generator=_draw(n, m)).double() for n in names]) * 2 for m in shapes}
+        units = masks if method == "dam_rank_masks" else {}
+        values = torch.ones(len(names), len(shapes), dtype=torch.float64)
+        return [Coefficients(tuple(names), tuple(shapes), values, {"method": method}, units)]
+
+    return made
+
+
 ARTEFACTS: Mapping[str, Callable[[Sequence[str], Shapes, Mapping[str, Any]], Sequence[Artefact]]] = {
     "regmean": grams,
     "regmean_plus_plus": merged_grams,
     "fisher": fishers,
+    **{name: ones(name) for name in ("adamerging", "frank_wolfe", "map", "m2n2", "dam_rank_masks")},
 }
