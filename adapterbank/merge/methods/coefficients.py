@@ -51,6 +51,8 @@ def _needed(inputs: Inputs, method: str) -> Coefficients:
         raise UsageError(
             f"{method}: the coefficients have none for {len(missing)} modules, among them {missing[0]!r}", hint=hint
         )
+    if found.units and inputs.conditions.prepare:
+        raise UsageError(f"{method}: masks belong to the factors as they are, which preparations change", hint="leave them out")
     return found
 
 
@@ -80,7 +82,7 @@ def _method(name: str, summary: str, formula: str, source: str, laws: Sequence[s
     def merge(inputs: Inputs) -> Pieces:
         return weighted_sum(inputs, name)
 
-    merge.__doc__ = weighted_sum.__doc__
+    merge.__name__, merge.__doc__ = name, weighted_sum.__doc__
     kept: dict[str, dict[str, Any]] = {law: {} for law in laws}
     return Method(name, merge, "coefficients", summary, formula, source, kept, needs=("coefficients",))
 
