@@ -28,7 +28,7 @@ Turn = Callable[[LowRank, LowRank], LowRank]
 def reference(stack: Stack) -> int:
     """The adapter that the others are aligned to: the medoid by cosines of ΔW, weighted; one of weight 0 does not count."""
     present = torch.tensor([float(left.any()) for left in stack.lefts])
-    return medoid(cosines(gram(stack)), torch.tensor(stack.weights, dtype=torch.float64) * present)
+    return medoid(cosines(gram(stack).cpu()), torch.tensor(stack.weights, dtype=torch.float64) * present)
 
 
 def align(stack: Stack, balance: Callable[[LowRank], LowRank], turn: Turn) -> Stack:
@@ -63,7 +63,7 @@ def by_permutation(to: LowRank, other: LowRank) -> LowRank:
     then each pair's sign is that of ⟨b, b'⟩ + ⟨a, a'⟩.
     """
     left, right = to.left.T @ other.left, to.right.T @ other.right
-    columns = torch.tensor(assign(left * right))
+    columns = torch.tensor(assign(left * right), device=left.device)
     overlap = (left + right).gather(1, columns.unsqueeze(1)).squeeze(1)
     signs = torch.where(overlap < 0.0, -1.0, 1.0).to(left.dtype)
     return LowRank(other.left[:, columns] * signs, other.right[:, columns] * signs)

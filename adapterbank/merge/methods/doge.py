@@ -18,6 +18,7 @@ from torch import Tensor
 from adapterbank.lora.delta import squared_norm
 from adapterbank.merge.core import LowRank, svd
 from adapterbank.merge.elementwise import row_tiles
+from adapterbank.merge.gram import owners
 from adapterbank.merge.inputs import Inputs
 from adapterbank.merge.method import Method, Piece, Pieces
 from adapterbank.merge.methods.ties import Scope
@@ -81,7 +82,7 @@ def _problem(stack: Stack, part: Stack, eta: float, subspace: int) -> _Problem:
     norms = [squared_norm(*sides) ** 0.5 for sides in zip(stack.lefts, stack.rights, strict=True)]
     lams = [eta * weight / norm if norm > 0.0 else 0.0 for weight, norm in zip(stack.weights, norms, strict=True)]
     left, right = torch.cat(part.lefts, dim=1), torch.cat(part.rights, dim=1)
-    owner = torch.repeat_interleave(torch.arange(len(part)), torch.tensor([side.shape[1] for side in part.lefts]))
+    owner = owners(part).to(left.device)
     own = left * left.new_tensor(lams)[owner]
     towards = left @ (right.T @ right * (owner == owner.unsqueeze(1))) - own @ (right.T @ right)
     shared = _shared(stack, subspace).to(left.dtype)
@@ -101,7 +102,7 @@ def _shared(stack: Stack, subspace: int) -> Tensor:
         U, S, _ = svd(LowRank(*sides))
         tops.append(U[:, S > 0.0][:, : side // len(stack)])
     columns = torch.cat(tops, dim=1)
-    U, S, _ = svd(LowRank(columns, torch.eye(columns.shape[1], dtype=columns.dtype)))
+    U, S, _ = svd(LowRank(columns, torch.eye(columns.shape[1]).to(columns)))
     return U[:, S > 1e-9][:, : side // subspace]
 
 

@@ -40,8 +40,7 @@ def _compressed(mean: LowRank, k: int, rows: int) -> tuple[LowRank, tuple[float,
     U, S, V = svd(mean)
     norms = (U[:, k:] * S[k:]).square().sum(dim=1)  # of the residual's rows, squared
     kept = norms.sort(descending=True, stable=True).indices[:rows].sort().values
-    unit = torch.zeros(len(U), len(kept), dtype=U.dtype)
-    unit[kept, torch.arange(len(kept))] = 1.0
+    unit = torch.nn.functional.one_hot(kept, len(U)).T.to(U)
     residual = V[:, k:] @ (U[kept, k:] * S[k:]).T
     roots = S[:k].sqrt()
     matrix = LowRank(torch.cat([U[:, :k] * roots, unit], dim=1), torch.cat([V[:, :k] * roots, residual], dim=1))

@@ -24,6 +24,7 @@ from adapterbank.merge.spaces import elementwise, space_of
 from adapterbank.merge.stack import Stack
 
 Stacks = Callable[[], Iterable[Stack]]
+Tiles = Callable[[Stack, slice], Tensor]
 Ratio = Annotated[float, Hint("fraction of the entries of each ΔW that wins; vision tasks: 0.05", above=0.0, at_most=1.0)]
 Clamp = Annotated[
     float, Hint("quantile at both ends of |ΔW| to which sizes are clamped; vision tasks: 0.01", above=0.0, at_most=0.5)
@@ -124,7 +125,7 @@ def _above_floor(scores: Tensor, limits: Limits) -> None:
         scores.copy_((scores >= limits.top) & (scores > 0.0))
 
 
-def _largest(parts: Stacks, tiles: Callable[[Stack, slice], Tensor], ranks: Sequence[int]) -> dict[int, tuple[float, ...]]:
+def _largest(parts: Stacks, tiles: Tiles, ranks: Sequence[int]) -> dict[int, tuple[float, ...]]:
     """For each adapter the k-th largest of its non-negative entries, for each k of ``ranks``; all found in the same passes."""
     known = [(part.lefts[0].dtype, part.members) for part in parts()]
     dtype = torch.float64 if any(own == torch.float64 for own, _ in known) else torch.float32
@@ -132,14 +133,26 @@ def _largest(parts: Stacks, tiles: Callable[[Stack, slice], Tensor], ranks: Sequ
     while not all(selection.done for own in selections.values() for selection in own):
         sums = {member: [no_counts() for _ in ranks] for member in selections}
         for part in parts():
-            for rows in row_tiles(part):
-                for member, tile in zip(part.members, tiles(part, rows), strict=True):
-                    for total, selection in zip(sums[member], selections[member], strict=True):
-                        total += selection.counts(tile)
+            _count(part, tiles, selections, sums)
         for member, own in selections.items():
             for selection, total in zip(own, sums[member], strict=True):
                 selection.settle(total)
     return {member: tuple(selection.value for selection in own) for member, own in selections.items()}
+
+
+def _count(part: Stack, tiles: Tiles, selections: Mapping[int, Sequence[Selection]], sums: Mapping[int, list[Tensor]]) -> None:
+    """Add the counts of one stack to ``sums``, one tile on each thread."""
+
+    def count(rows: slice) -> list[list[Tensor]]:
+        entries = zip(part.members, tiles(part, rows), strict=True)
+        return [[selection.counts(tile) for selection in selections[member]] for member, tile in entries]
+
+    def add(counts: list[list[Tensor]]) -> None:
+        for member, own in zip(part.members, counts, strict=True):
+            for total, found in zip(sums[member], own, strict=True):
+                total += found
+
+    share_out(count, row_tiles(part), add)
 
 
 METHOD = Method(

@@ -44,7 +44,7 @@ def _slots(aligned: Stack, ratio: float) -> tuple[torch.Tensor, torch.Tensor]:
     to = reference(aligned)
     others = [i for i, side in enumerate(aligned.lefts) if i != to and side.shape[1] and aligned.weights[i]]
     rank = aligned.lefts[to].shape[1]
-    scores = torch.zeros(rank, dtype=torch.float64)
+    scores = aligned.lefts[to].new_zeros(rank)
     for i in others:
         pair = LowRank(aligned.lefts[to], aligned.rights[to]), LowRank(aligned.lefts[i], aligned.rights[i])
         scores += abs(aligned.weights[i]) * unit_cosines(*pair)

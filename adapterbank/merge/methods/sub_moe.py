@@ -40,7 +40,7 @@ def _shared(stack: Stack, rank: int) -> torch.Tensor:
     """
     thin = [left @ torch.linalg.qr(right, mode="r").R.T for left, right in zip(stack.lefts, stack.rights, strict=True)]
     side_by_side = torch.cat(thin, dim=1)
-    U, S, _ = svd(LowRank(side_by_side, torch.eye(side_by_side.shape[1], dtype=torch.float64)))
+    U, S, _ = svd(LowRank(side_by_side, torch.eye(side_by_side.shape[1]).to(side_by_side)))
     return U[:, :rank] * (S[:rank] > 0.0)
 
 
