@@ -23,7 +23,7 @@ def entropy(logits: Tensor) -> Tensor:
 
 
 def answers(task: Task, model: nn.Module, batch: Any) -> tuple[Tensor, Tensor | None]:
-    """Logits ``[N, C]`` of all in ``batch`` that counts, float32 at least, and its right classes ``[N]`` if the task has labels.
+    """Logits ``[N, C]`` of all in ``batch`` that counts, at least float32, and its right classes ``[N]`` if there are labels.
 
     A model that answers at every token gives one row per token; tokens that do not count, or whose class is −100, are left out.
     """
