@@ -11,6 +11,7 @@ from adapterbank.catalog import base_models
 from adapterbank.ways import results
 
 if TYPE_CHECKING:
+    from adapterbank.ways.launch import Launch
     from adapterbank.ways.materialize import Order, Planned
 
 
@@ -56,6 +57,12 @@ class Servers(Opened):
         from adapterbank.ways import materialize as ways
 
         return ways.materialize(self.rooms, plan, Path(directory))
+
+    def launch_flags(self, refs: Sequence[str], *, server: str, slots: int = 8) -> Launch:
+        """How ``server`` (``vllm``, ``sglang``, ``lorax``) is started to serve these versions, ``slots`` at once."""
+        from adapterbank.ways import launch as ways
+
+        return ways.launch(self._found(refs), str(self.rooms.root), server=server, slots=slots)
 
     def is_base_model(self, name: str, other: str) -> bool:
         """Whether both are names or aliases of one base model; a folder's last slash does not count."""

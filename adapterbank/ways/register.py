@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,9 @@ from sqlalchemy import Connection
 from adapterbank.catalog import aliases, base_models, labels, levels, recipes, versions
 from adapterbank.catalog.rows import Artefact, NewVersion, Version
 from adapterbank.errors import AdapterBankError, ConflictError, Problem, RefusedInputError
+from adapterbank.peft_format import servers
 from adapterbank.peft_format.check import Inspection, inspect
+from adapterbank.peft_format.refusal import refusal
 from adapterbank.peft_format.source import open_directory
 from adapterbank.refs import check_alias, check_name
 from adapterbank.vault.objects import Vault
@@ -25,7 +27,8 @@ from adapterbank.ways.rooms import Rooms
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What the caller says about an adapter; ``force`` registers equal content in other bytes as a version of its own."""
+    """What the caller says about an adapter; ``force`` registers equal content in other bytes as a version of its own, and
+    ``servers`` are those that it must be able to be served by."""
 
     name: str
     base_model: str | None = None
@@ -35,6 +38,7 @@ class Entry:
     metrics: Mapping[str, float] = field(default_factory=dict)
     note: str | None = None
     force: bool = False
+    servers: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         check_name(self.name)
@@ -51,10 +55,11 @@ class Common:
     metrics: Mapping[str, float] = field(default_factory=dict)
     note: str | None = None
     force: bool = False
+    servers: tuple[str, ...] = ()
 
     def entry(self, name: str) -> Entry:
         """The entry of one of them. Raises UsageError for a bad name."""
-        return Entry(name, self.base_model, None, None, self.tags, self.metrics, self.note, self.force)
+        return Entry(name, self.base_model, None, None, self.tags, self.metrics, self.note, self.force, self.servers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +87,7 @@ def register(rooms: Rooms, directory: Path, entry: Entry) -> Registered:
     with open_directory(directory) as source, rooms.vault.stage() as staged:
         staged.copy_from(source.weights, source.weights_size)
         inspection, weights = _inspect(rooms.vault, source.config, staged)
+        inspection = _for_servers(inspection, entry.servers)
         done = store(rooms, entry, source.config, staged, weights, inspection)
     return Registered(done.version, done.status, inspection.problems, source.not_kept)
 
@@ -138,6 +144,21 @@ def _inspect(vault: Vault, config: bytes, staged: Staged) -> tuple[Inspection, s
     with ThreadPoolExecutor(1) as pool, staged.view() as mapped:
         digest = pool.submit(_settle, vault, staged)
         return inspect(config, mapped.buffer), digest.result()
+
+
+def _for_servers(inspection: Inspection, names: Sequence[str]) -> Inspection:
+    """The inspection with what these servers would say at request time. Raises RefusedInputError if one cannot serve it."""
+    facts = inspection.facts
+    found = [
+        problem
+        for name in names
+        for problem in servers.problems(
+            name, rank=facts.rank, modules=facts.modules, carried=facts.carried, obstacle=facts.basis_reason
+        )
+    ]
+    if any(problem.severity == "error" for problem in found):
+        raise refusal([*inspection.problems, *found])
+    return replace(inspection, problems=(*inspection.problems, *found))
 
 
 def _settle(vault: Vault, staged: Staged) -> str:
