@@ -29,7 +29,6 @@ Of = Annotated[
     Classes,
     Hint("expected: all classes by their probability; sampled: one drawn from it; given: the labels (the empirical Fisher)"),
 ]
-_ENTRIES = 1 << 24  # of the examples' weight gradients that are held at a time
 
 
 def fisher(
@@ -69,26 +68,20 @@ def _count(sums: Mapping[str, Tensor], place: Place, calls: Sequence[Call]) -> N
 
 def add_squares(total: Tensor, place: Place, calls: Sequence[Call]) -> None:
     """Add ``Σ_n g_n²`` to ``total [d_out, d_in]``, g_n the gradient of example n summed over its tokens and the calls."""
+    x, dy = (torch.cat(parts, dim=1) for parts in zip(*calls, strict=True))
     if place.is_embedding:
-        _add_looked_up(total, calls)
+        _add_looked_up(total, x, dy)
         return
-    examples = len(calls[0][0])
-    step = max(1, _ENTRIES // total.numel())
-    for start in range(0, examples, step):
-        chosen = slice(start, start + step)
-        g = sum((_outer(call, chosen) for call in calls[1:]), start=_outer(calls[0], chosen))
-        total += g.square().sum(0)
+    part = torch.zeros(total.shape, dtype=dy.dtype, device=dy.device)
+    for inputs, gradients in zip(x, dy, strict=True):  # one at a time, which stays in the cache
+        g = gradients.T @ inputs
+        part.addcmul_(g, g)
+    total += part
 
 
-def _outer(call: Call, chosen: slice) -> Tensor:
-    x, dy = call
-    return dy[chosen].transpose(1, 2) @ x[chosen]
-
-
-def _add_looked_up(total: Tensor, calls: Sequence[Call]) -> None:
+def _add_looked_up(total: Tensor, tokens: Tensor, dy: Tensor) -> None:
     """The same for an embedding, whose gradient is zero but in the columns of an example's tokens."""
-    tokens, gradients = torch.cat([x for x, _ in calls], dim=1), torch.cat([dy for _, dy in calls], dim=1)
-    for own, dy in zip(tokens, gradients, strict=True):
+    for own, gradients in zip(tokens, dy, strict=True):
         columns, where = own.unique(return_inverse=True)
-        g = torch.zeros(len(columns), dy.shape[1], dtype=dy.dtype, device=dy.device).index_add_(0, where, dy)
+        g = torch.zeros(len(columns), dy.shape[2], dtype=dy.dtype, device=dy.device).index_add_(0, where, gradients)
         total[:, columns] += g.square().T.to(total.dtype)
