@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from adapterbank.bank.opened import Opened
+from adapterbank.bank.merges import Merges, Rank
 from adapterbank.catalog import artefacts, versions
 from adapterbank.catalog.rows import Artefact
-from adapterbank.ways import results
+from adapterbank.errors import UsageError
+from adapterbank.ways import merge_results, results
 
 if TYPE_CHECKING:
     from adapterbank.calibration.tasks import Setting
     from adapterbank.merge.artefacts import Coefficients
 
 
-class Calibrations(Opened):
+class Calibrations(Merges):
     """Statistics of versions and coefficients over several, as artefacts."""
 
     def calibrate(
@@ -30,7 +31,8 @@ class Calibrations(Opened):
     ) -> tuple[Artefact, ...]:
         """Run a procedure of ``adapterbank calibrate --list`` on versions and store what it makes.
 
-        ``setting`` has the base model and, for each reference as given here, a task. Raises UsageError, IncompatibleError.
+        ``setting`` has the base model and a task for each version, by its reference ``NAME@N``. Raises UsageError,
+        IncompatibleError.
         """
         from adapterbank.ways import calibrate as ways
 
@@ -59,6 +61,23 @@ class Calibrations(Opened):
         from adapterbank.ways import artefacts as ways
 
         return ways.coefficients_of(self.rooms, self.artefact(ref))
+
+    def compare_coefficients(self, refs: Sequence[str]) -> merge_results.CoefficientsCompared:
+        """Sets of coefficients over the same adapters beside each other. Raises UsageError for others."""
+        from adapterbank.ways import coefficients as ways
+
+        return ways.compare(self.rooms, [self.artefact(ref) for ref in refs])
+
+    def merge_coefficients(
+        self, ref: str, *, name: str, rank: Rank = None, progress: results.Progress | None = None
+    ) -> results.MergedVersion:
+        """The LoRA that a set of coefficients makes of its adapters, as a version with a recipe. Raises UsageError for
+        statistics."""
+        found = self.artefact(ref)
+        if found.family != "coefficients":
+            raise UsageError(f"{found.ref} is {found.label}: statistics, not coefficients")
+        weights = dict.fromkeys(found.versions, 1.0)
+        return self.merge(found.kind, weights, name=name, rank=rank, using=[found.ref], progress=progress)
 
     def remove_artefacts(self, refs: Sequence[str], *, dry_run: bool = False) -> results.Removal:
         """Remove artefacts. Raises InUseError listing the merges that used one."""

@@ -58,7 +58,7 @@ class Merges(Opened):
         from adapterbank.ways.request import Request, drawn_up
 
         settings = {
-            "rank": rank, "options": options, "absent": absent, "prepare": tuple(prepare), "schedules": tuple(schedules),
+            "rank": rank, "options": options, "absent": absent, "prepare": tuple(prepare), "schedules": self._rules(schedules),
             "seed": seed, "dtype": dtype,
         }  # fmt: skip
         request = Request(settings, tuple(using), setting, metric, evaluate)
@@ -133,6 +133,12 @@ class Merges(Opened):
 
         return lineage.written(lineage.planned(self.rooms, lineage.recipe_row(self.rooms, self._found([ref])[0])))
 
+    def recipe_digest(self, ref: str) -> str:
+        """The digest of a merge's recipe: equal recipes have equal ones. NotFoundError for no merge."""
+        from adapterbank.ways import lineage
+
+        return lineage.planned(self.rooms, lineage.recipe_row(self.rooms, self._found([ref])[0])).recipe.digest
+
     def replay(self, ref: str, *, device: str = "cpu", progress: results.Progress | None = None) -> results.Replay:
         """Run the recipe of a merge again and say whether it gives the same bits, and what changed in the environment.
 
@@ -174,13 +180,22 @@ class Merges(Opened):
         """
         from adapterbank.ways import compare as ways
 
+        told = {**(settings or {}), "schedules": self._rules((settings or {}).get("schedules", ()))}
         chosen = self._weighted(weights)
-        return ways.compare(self.rooms, methods, chosen, evaluate=evaluate, settings=settings, progress=progress)
+        return ways.compare(self.rooms, methods, chosen, evaluate=evaluate, settings=told, progress=progress)
 
     def _weighted(self, weights: Mapping[str, float]) -> list[tuple[Version, float]]:
         """Versions with weights, seen in one state of the catalog."""
         with self.rooms.catalog.reading() as tx:
             return [(versions.get(tx, ref), weight) for ref, weight in weights.items()]
+
+    def _rules(self, schedules: Sequence[Mapping[str, Any]]) -> tuple[Mapping[str, Any], ...]:
+        """Rules for weights by module; the ``ref`` of one becomes the digest that a recipe names."""
+        rules = []
+        for rule in schedules:
+            own = {key: value for key, value in rule.items() if key != "ref"}
+            rules.append({**own, "input": self._found([rule["ref"]])[0].content} if "ref" in rule else own)
+        return tuple(rules)
 
     def _registered(
         self, of: Any, entry: register.Entry, device: str, progress: results.Progress | None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from adapterbank.catalog import recipes, versions
@@ -64,7 +64,9 @@ def minus(of: Planned, version: Version) -> Planned:
     if not left:
         raise UsageError(f"{version.ref} is the only constituent: nothing would be left")
     inputs = tuple(of.recipe.inputs[i] for i in left)
-    return Planned(of.recipe.with_inputs(inputs, of.recipe.artefacts), tuple(of.chosen[i] for i in left))
+    rules = tuple(rule for rule in of.recipe.schedules if rule.get("input") != version.content)
+    recipe = replace(of.recipe.with_inputs(inputs, of.recipe.artefacts), schedules=rules)
+    return Planned(recipe, tuple(of.chosen[i] for i in left))
 
 
 def written(of: Planned) -> str:

@@ -21,6 +21,7 @@ from adapterbank.merge.engine import Merged, merge
 from adapterbank.merge.extend import extend
 from adapterbank.merge.methods.opcm import State
 from adapterbank.merge.recipe import Recipe, environment
+from adapterbank.merge.weights import scheduled
 from adapterbank.peft_format.check import inspect
 from adapterbank.peft_format.writer import encode
 from adapterbank.ways import artefacts
@@ -139,7 +140,9 @@ def encoded(rooms: Rooms, merged: Merged, first: Version) -> tuple[bytes, bytes]
 def conditions(rooms: Rooms, recipe: Recipe, adapters: Sequence[Adapter]) -> Conditions:
     """What the recipe says beside method, adapters and weights, with the values of its artefacts."""
     values = artefacts.values_of(rooms, recipe.artefacts)
-    return Conditions({}, recipe.absent, recipe.prepare, values)
+    modules = sorted({module for adapter in adapters for module in adapter.modules})
+    names, weights = [part.digest for part in recipe.inputs], [part.weight for part in recipe.inputs]
+    return Conditions(scheduled(recipe.schedules, modules, names, weights), recipe.absent, recipe.prepare, values)
 
 
 def _merged(rooms: Rooms, recipe: Recipe, adapters: Sequence[Adapter], device: str, progress: Progress | None) -> Merged:
@@ -153,6 +156,7 @@ def _merged(rooms: Rooms, recipe: Recipe, adapters: Sequence[Adapter], device: s
         seed=recipe.seed,
         dtype=getattr(torch, recipe.dtype),
         conditions=conditions(rooms, recipe, adapters),
+        device=device,
         progress=progress,
     )
 

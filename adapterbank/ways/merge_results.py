@@ -109,3 +109,14 @@ class Clustering:
     within: float | None
     between: float | None
     cosine: tuple[tuple[float, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CoefficientsCompared:
+    """Sets of coefficients beside each other: mean and standard deviation over modules by version, cosines between the sets."""
+
+    refs: tuple[str, ...]
+    kinds: tuple[str, ...]
+    means: Mapping[str, Mapping[str, float]]
+    spreads: Mapping[str, Mapping[str, float]]
+    cosine: tuple[tuple[float, ...], ...]
