@@ -75,30 +75,24 @@ def pareto(  # noqa: PLR0913 - the options are keyword-only
         raise UsageError(f"a front needs two adapters or more and lower < upper: got {len(adapters)}, {lower} and {upper}")
     if variant == "nested":
         tasks_of(setting, names)
-    search = Search(
-        METRICS[metric],
-        samples or (_PER_PAIR if variant == "nested" else 0),
-        rounds if variant == "bayesian" else 0,
-        batch,
-        candidates=candidates,
-        points=points,
-        lower=lower,
-        upper=upper,
-        seed=seed,
-    )
-    options: dict[str, Any] = {"variant": variant, "metric": metric, "samples": samples, "rounds": rounds, "batch": batch}
-    options |= {"candidates": candidates, "points": points, "lower": lower, "upper": upper}
+    per_fit, further = samples or (_PER_PAIR if variant == "nested" else 0), rounds if variant == "bayesian" else 0
+    box: dict[str, Any] = {"candidates": candidates, "points": points, "lower": lower, "upper": upper}
+    search = Search(METRICS[metric], per_fit, further, batch, seed=seed, **box)
+    options = {"variant": variant, "metric": metric, "samples": samples, "rounds": rounds, "batch": batch, **box}
     about: dict[str, Any] = {"method": "map", "options": options, "seed": seed, "objective": metric}
     with attached(setting.model, adapters) as site:
         n = len(adapters)
-        evaluations = search.evaluations(n) if variant != "nested" else (n - 1) * search.samples + points
-        measure = _measuring(setting, site, search, continued(progress, evaluations))
         about["before"] = judge(setting, site, torch.full((n, len(site.modules)), 1.0 / n, dtype=torch.float64))
-        everything = list(range(len(setting.tasks)))
-        basis = torch.eye(n, dtype=torch.float64)
-        found = nested_front(measure, n, search) if variant == "nested" else front(measure, basis, everything, search)
-        order = (search.metric.sign * found.measured).mean(dim=1).argsort(descending=True, stable=True).tolist()
-        return tuple(_result(setting, site, names, found, place, about) for place in order)
+        found = _searched(setting, site, search, n, progress, nested=variant == "nested")
+        return tuple(_result(setting, site, names, found, place, about) for place in range(len(found.points)))
+
+
+def _searched(setting: Setting, site: Site, search: Search, n: int, progress: Progress | None, *, nested: bool) -> Front:
+    evaluations = (n - 1) * search.samples + search.points if nested else search.evaluations(n)
+    measure = _measuring(setting, site, search, continued(progress, evaluations))
+    if nested:
+        return nested_front(measure, n, search)
+    return front(measure, torch.eye(n, dtype=torch.float64), range(len(setting.tasks)), search)
 
 
 def _measuring(setting: Setting, site: Site, search: Search, told: Told) -> Measure:
