@@ -1,7 +1,8 @@
 """RegMean++ (arXiv 2508.03121): RegMean with the inputs that a module will get once the layers before it are merged.
 
 The merge of a layer is RegMean's; what differs is calibration (``gram_merged``): layer by layer, each task's batches run
-through the layers merged so far. So the Gram matrices belong to these adapters together and to the options they were made with.
+through the layers merged so far. So the Gram matrices belong to these adapters together and to the options they were made with;
+those layers are merged with equal weights, whatever the weights of the final merge.
 """
 
 from __future__ import annotations
