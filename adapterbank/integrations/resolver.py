@@ -71,9 +71,9 @@ def size(text: str, what: str) -> int:
 class Resolver:
     """One for each server process; its methods may be called from any thread."""
 
-    def __init__(self, server: str, settings: Settings | None = None) -> None:
+    def __init__(self, server: str, settings: Settings | None = None, log: logging.Logger = LOG) -> None:
         """Without ``settings`` those of the environment, read at the first request: an error there stops no server."""
-        self.server, self._settings = server, settings
+        self.server, self._settings, self._log = server, settings, log
         self.outcomes: Counter[str] = Counter()
         self._lock = Lock()
         self._open: tuple[Settings, Bank, Directories] | None = None
@@ -127,7 +127,7 @@ class Resolver:
     def _count(self, outcome: str, message: str, level: int = logging.WARNING) -> None:
         with self._lock:
             self.outcomes[outcome] += 1
-        LOG.log(level, "adapterbank: %s", message)
+        self._log.log(level, "adapterbank: %s", message)
 
 
 class _Declined(AdapterBankError):
