@@ -255,7 +255,8 @@ def test_the_best_of_the_archive_is_not_below_its_best_parent(score):
         for c in [*torch.eye(2).double()[:, :, None].expand(-1, -1, len(site.modules)), *(f.values for f in results)]:
             site.coefficients = c
             worth.append(np.mean([float(point_scores(each, given.model, score).mean()) for each in given.tasks.values()]))
-    trace = results[0].about["trace"]
+    trace, before = results[0].about["trace"], results[0].about["before"]["calibration"]["mean"]
+    assert score == "likelihood" or before["accuracy"] == pytest.approx(max(worth[:2]))
     assert trace[0] == pytest.approx(max(worth[:2]))
     assert trace[-1] == pytest.approx(worth[2])
     assert trace == sorted(trace)
