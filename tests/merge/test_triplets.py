@@ -26,6 +26,13 @@ def test_the_small_core_holds_every_delta_exactly(ranks):
         torch.testing.assert_close(found.left @ found.right.T, part.left @ part.right.T, rtol=0, atol=1e-12)
 
 
+def test_the_spectrum_of_knots_comes_from_the_small_core():
+    parts = [LowRank(normal(12, 3, seed=i), normal(9, 3, seed=10 + i)) for i in range(4)]
+    dense = np.hstack([(part.left @ part.right.T).numpy() for part in parts])
+    core = np.hstack(small_core(parts).values.numpy())
+    np.testing.assert_allclose(np.linalg.svd(core, compute_uv=False), np.linalg.svd(dense, compute_uv=False)[:12], atol=1e-12)
+
+
 def test_the_numerical_rank_does_not_count_what_float32_rounds():
     left, right = normal(10, 3), normal(8, 3, seed=1)
     again = left + 1e-8 * normal(10, 3, seed=2)
