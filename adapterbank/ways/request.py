@@ -25,7 +25,7 @@ from adapterbank.ways.rooms import Rooms
 if TYPE_CHECKING:
     from adapterbank.calibration.tasks import Setting
 
-EVALUATION = "evaluation"
+_INTACT = 1e-6  # a merge that was cut by no more than this is what its state says
 Weighted = Sequence[tuple[Version, float]]
 
 
@@ -60,13 +60,14 @@ def drawn_up(rooms: Rooms, method: str, chosen: Weighted, request: Request, prog
 def with_one_more(
     rooms: Rooms, merge: Version, new: Version, weight: float, request: Request, progress: Progress | None = None
 ) -> Planned:
-    """The merge with ``new`` beside its constituents. A sequential one goes on from its own state and needs no more than that;
-    what others need of the new adapter is found or made as in a merge."""
+    """The merge with ``new`` beside its constituents. A sequential one goes on from its own state and needs no more than
+    that, if it was not cut after its last step; what others need of the new adapter is found or made as in a merge."""
     row = lineage.recipe_row(rooms, merge)
     of = lineage.planned(rooms, row)
     recipe = of.recipe
     state = next(iter(row.body.get("facts", {}).values()), None)
-    if recipe.method == OPCM.name and state is not None:
+    whole = row.residual < _INTACT and not recipe.prepare and not recipe.schedules
+    if recipe.method == OPCM.name and state is not None and whole:
         inputs = (Ingredient(merge.content, 1.0), Ingredient(new.content, weight))
         return Planned(replace(recipe, inputs=inputs, continues=state), (merge, new))
     planned = lineage.plus(of, new, weight)
@@ -99,7 +100,7 @@ def _of_the_method(method: str, options: Mapping[str, Any]) -> dict[str, Any]:
 def _by_metric(rooms: Rooms, method: str, chosen: Weighted, request: Request) -> list[tuple[Version, float]]:
     """The weights that a metric of the registry gives, times those given; for a soup 1 for what was kept and 0 for the rest."""
     values = _metrics(method, [version for version, _ in chosen], request.metric)
-    if EVALUATION in find(method).needs:
+    if artefacts.EVALUATION in find(method).needs:
         return _soup(rooms, method, chosen, values, request.evaluate)
     options = parse_options(method, find(method).options, request.settings.get("options") or {})
     weights = metric_weights(values, **options)
