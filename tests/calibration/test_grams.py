@@ -138,9 +138,9 @@ def test_merged_grams_belong_to_their_adapters_and_options():
     artefacts = gram_merged(one, ADAPTERS, NAMES)
     settings = {"names": NAMES, "conditions": Conditions(artefacts=artefacts)}
     merge("regmean_plus_plus", ADAPTERS, [1.0, 1.0, 1.0], **settings)
-    with pytest.raises(UsageError, match=r"made for ridge 1e-06, this merge has 0\.1"):
+    with pytest.raises(UsageError, match=r"made with ridge 1e-06, not with ridge 0\.1"):
         merge("regmean_plus_plus", ADAPTERS, [1.0, 1.0, 1.0], options={"ridge": 0.1}, **settings)
-    with pytest.raises(UsageError, match=r"made for with a{12}, b{12}, c{12}, this merge has a{12}, b{12}"):
+    with pytest.raises(UsageError, match=r"made with a{12} and b{12} and c{12}, not with a{12} and b{12}"):
         merge("regmean_plus_plus", ADAPTERS[:2], [1.0, 1.0], **{**settings, "names": NAMES[:2]})
 
 

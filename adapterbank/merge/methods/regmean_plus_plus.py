@@ -35,15 +35,15 @@ def regmean_plus_plus(
 def _check_made_for(about: Mapping[str, Any], expected: Mapping[str, Any], name: str) -> None:
     for key, value in expected.items():
         if about.get(key) != value:
-            got = f"was made for {key} {_shown(about.get(key))}, this merge has {_shown(value)}"
             raise UsageError(
-                f"the gram_merged of adapter {name[:12]} {got}",
+                f"the gram_merged of adapter {name[:12]} was made {_shown(key, about.get(key))}, not {_shown(key, value)}",
                 hint="adapterbank calibrate gram_merged REF… --with FILE.py:FUNCTION, adapters and options as in the merge",
             )
 
 
-def _shown(value: Any) -> str:
-    return ", ".join(str(each)[:12] for each in value) if isinstance(value, list) else str(value)
+def _shown(key: str, value: Any) -> str:
+    """``with A and B``, ``with ridge 0.1``."""
+    return f"with {' and '.join(str(each)[:12] for each in value)}" if isinstance(value, list) else f"with {key} {value}"
 
 
 METHOD = Method(
