@@ -20,6 +20,7 @@ from adapterbank.errors import NotFoundError, UsageError
 from adapterbank.lora.adapter import Adapter, Factors
 from adapterbank.merge import merge
 from adapterbank.merge.conditions import Conditions
+from adapterbank.merge.least_squares import unpacked
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "examples" / "minilm"
@@ -101,7 +102,7 @@ def test_regmean_answers_more_like_the_adapters_than_their_average_on_sentences_
             for module, f in adapter.modules.items():
                 m = merged.modules[module]
                 D = m.B.double() @ m.A.double() - f.scaling * f.B.double() @ f.A.double()
-                lost += float(((D @ own.of(module).double()) * D).sum())
+                lost += float(((D @ unpacked(own.of(module), f.d_in).double()) * D).sum())
         return lost
 
     assert distance("regmean") < 0.9 * distance("average")
