@@ -78,7 +78,8 @@ def for_method(
 
 def _known(method: str, procedures: Sequence[Procedure], options: Mapping[str, Any]) -> None:
     """Raise UsageError for an option that neither the method nor its calibration has."""
-    known = [option.name for row in (find_method(method), *procedures) for option in row.options]
+    known = [option.name for option in find_method(method).options]
+    known += [option.name for procedure in procedures for option in procedure.options if option.name not in known]
     unknown = [name for name in options if name not in known]
     if unknown:
         hint = "options of both: " + (", ".join(known) or "none")

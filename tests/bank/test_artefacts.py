@@ -135,7 +135,7 @@ def test_what_is_missing_or_made_for_others_is_told(bank, three, setting):
         bank.calibrate("gram", REFS, hook.setting(list(REFS[:2])))
     with pytest.raises(UsageError, match="unknown calibration 'gramm': did you mean 'gram'"):
         bank.calibrate("gramm", REFS, setting)
-    with pytest.raises(UsageError, match="expected adapterbank.calibration.tasks.Setting"):
+    with pytest.raises(UsageError, match=r"expected adapterbank\.calibration\.tasks\.Setting"):
         bank.calibrate("gram", REFS, None)
     assert [version.name for version in bank.versions()] == sorted(NAMES)
 
