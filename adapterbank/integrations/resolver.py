@@ -16,13 +16,13 @@ import platformdirs
 from adapterbank.errors import AdapterBankError, NotFoundError, UsageError
 from adapterbank.integrations.directories import Directories, Full
 from adapterbank.refs import Ref
+from adapterbank.units import size
 
 if TYPE_CHECKING:
     from adapterbank.bank import Bank
     from adapterbank.ways.materialize import Planned
 
 LOG = logging.getLogger("adapterbank.resolver")
-_UNITS = {"": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
 OUTCOMES = ("resolved", "not_a_reference", "unknown", "mutable", "other_base_model", "unservable", "full", "failed")
 
 
@@ -54,18 +54,6 @@ class Settings:
             environment.get("ADAPTERBANK_FORM", "auto"),
             environment.get("ADAPTERBANK_ALLOW_ALIASES") == "1",
         )
-
-
-def size(text: str, what: str) -> int:
-    """Bytes from ``8GiB``, ``512MiB`` or a plain number."""
-    number = text.rstrip("KMGTiB")
-    unit = _UNITS.get(text[len(number) :])
-    try:
-        if unit is None:
-            raise ValueError(text)
-        return int(float(number) * unit)
-    except ValueError:
-        raise UsageError(f"{what} is {text!r}: expected bytes, or a number with {', '.join(u for u in _UNITS if u)}") from None
 
 
 class Resolver:

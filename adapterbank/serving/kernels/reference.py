@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -20,6 +20,13 @@ class Packed(Protocol):
     def layout(self) -> SlotLayout: ...
     @property
     def nbytes(self) -> int: ...
+    @property
+    def rank(self) -> int:
+        """The largest rank that it has in a place."""
+
+    def moved(self, move: Callable[[Tensor], Tensor]) -> Packed:
+        """The same after ``move`` of every tensor of its own: to a device, into pinned memory."""
+
     def rows(self, place: int) -> Tensor | None:
         """The rows of one place ``[rows, r]`` float32, r at most the place's rank; None for a module that it lacks."""
 

@@ -68,6 +68,10 @@ class FixedAdapter:
     def nbytes(self) -> int:
         return self.words.nbytes + self.scales.nbytes
 
+    @property
+    def rank(self) -> int:
+        return max((len(held[0].widths) for held in self.held if held is not None), default=0)
+
     def moved(self, move: Callable[[Tensor], Tensor]) -> FixedAdapter:
         """The same after ``move`` of every tensor: to a device, into pinned memory."""
         return replace(self, words=move(self.words), scales=move(self.scales))

@@ -52,6 +52,10 @@ class RawAdapter:
     def nbytes(self) -> int:
         return self.values.nbytes + (0 if self.scales is None else self.scales.nbytes)
 
+    @property
+    def rank(self) -> int:
+        return max((held[0] for held in self.held if held is not None), default=0)
+
     def moved(self, move: Callable[[Tensor], Tensor]) -> RawAdapter:
         """The same after ``move`` of every tensor: to a device, into pinned memory."""
         return replace(self, values=move(self.values), scales=None if self.scales is None else move(self.scales))

@@ -145,6 +145,14 @@ class RmmAdapter:
         """Of the member alone: the basis is shared."""
         return self.member.nbytes
 
+    @property
+    def rank(self) -> int:
+        return max((self.basis.segments[held[0]].rank for held in self.member.held if held is not None), default=0)
+
+    def moved(self, move: Move) -> RmmAdapter:
+        """The same after ``move`` of the member; the basis stays where it is."""
+        return replace(self, member=self.member.moved(move))
+
     def rows(self, place: int) -> Tensor | None:
         """μ + Σ_k c_k·b_k of one place ``[rows, r]`` float32, added in this order; None where the member lacks the module."""
         held = self.member.held[place]
