@@ -9,8 +9,9 @@ pair's front is the result. *bayesian*: further rounds of evaluations where the 
 
 The authors': sigmoid for accuracies and softplus for losses, the kinds of samples, 20 samples a pair, scores and temperature.
 Ours: non-dominated points among Sobol candidates instead of NSGA-III (no dependency, no population to tune), twice as many
-samples as parameters, bounds [0, 1]; and the points of the front are evaluated, so that nothing returned is dominated by
-anything that was evaluated.
+samples as parameters, bounds [0, 1]; the points of the front are evaluated, so that nothing returned is dominated by anything
+that was evaluated; and losses by default, as accuracies on little data differ by single sentences, which is enough to make a
+point look undominated.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ def pareto(  # noqa: PLR0913 - the options are keyword-only
     progress: Progress | None = None,
     *,
     variant: Variant = "plain",
-    metric: PerTask = "accuracy",
+    metric: PerTask = "loss",
     samples: SampleCount = 0,
     rounds: Rounds = 3,
     batch: Batch = 10,

@@ -245,6 +245,15 @@ def test_nothing_returned_is_dominated_by_anything_evaluated():
     assert len(seen) <= PLAIN.evaluations(3)
 
 
+def test_a_sample_better_than_anything_predicted_is_in_the_front():
+    def measure(c, tasks):
+        spike = 10.0 if c.tolist() == [0.0, 1.0] else 0.0  # one of the corners that are always evaluated
+        return torch.stack([c[0] + spike, spike - c[0]])
+
+    found = front(measure, torch.eye(2).double(), [0, 1], PLAIN)
+    assert found.points.tolist() == [[0.0, 1.0]]
+
+
 @pytest.mark.parametrize("n", [2, 3, 4, 5])
 def test_nested_fits_have_two_coefficients_and_few_evaluations(n):
     centres = torch.eye(n).double()
