@@ -20,7 +20,7 @@ EQUAL = [adapter(5, 4, scaling=2.0), adapter(6, 4, skip=["blocks.0.q"]), adapter
 OPTIONS = {
     "tsv_m": [{"scale": 0.3}],
     "iso_c": [{"scale": 1.5}],
-    "iso_cts": [{"common_space_fraction": 0.4, "scale": 1.5}, {"common_space_fraction": 0.01}, {"common_space_fraction": 1.0}],
+    "iso_cts": [{"common_space_fraction": 0.4, "scale": 1.5}, {"common_space_fraction": 0.0}, {"common_space_fraction": 1.0}],
     "cart": [{"pruning_rank": 0.3, "scale": 2.0}],
     "compress_then_merge": [
         {"rule": "sum", "beta": 1.0, "lora_rank": 3},
@@ -78,7 +78,7 @@ BY_HAND = [
     ("tsv_m", CROSSED, {}, [[12 / ROOT, 3 / ROOT], [-4 / ROOT, 9 / ROOT]]),
     ("iso_c", [[[4.0, 0.0], [0.0, 0.0]], [[0.0, 0.0], [0.0, 2.0]]], {"scale": 2.0}, [[6.0, 0.0], [0.0, 6.0]]),
     # No common direction: round((2 − 0)/2) = 1 for each task, the mean of 4 and 3 is 3.5.
-    ("iso_cts", CROSSED, {"common_space_fraction": 0.1}, [[10.5 / ROOT, 3.5 / ROOT], [-3.5 / ROOT, 10.5 / ROOT]]),
+    ("iso_cts", CROSSED, {"common_space_fraction": 0.0}, [[10.5 / ROOT, 3.5 / ROOT], [-3.5 / ROOT, 10.5 / ROOT]]),
     # The mean is diag(2, 1); the deltas less the mean are diag(4, −1), diag(−2, 5), diag(−2, −4), cut diag(4, 0) and so on.
     ("cart", DIAGONALS, {}, [[2.4, 0.0], [0.0, 1.1]]),
     # The best pair of directions for diag(6, 0) and diag(0, 5) is e₁ and e₁; λ = 0.75.

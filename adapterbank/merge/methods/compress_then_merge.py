@@ -17,8 +17,10 @@ from adapterbank.merge.streams import stream_key
 from adapterbank.merge.tucker import shared_subspaces
 
 Rule = Annotated[Literal["ties", "sum", "dare_ties", "tsv", "iso"], Hint("what merges the r × r cores")]
-LoraRank = Annotated[int, Hint("r, the rank of the result; 0: the largest input rank of the module", above=-1)]
-Beta = Annotated[float, Hint("β: 1 lets large deltas shape the subspaces as they are, 0 gives all the same norm", at_most=1.0)]
+LoraRank = Annotated[int, Hint("r, the rank of the result; 0: the largest input rank of the module", at_least=0)]
+Beta = Annotated[
+    float, Hint("β: 1 lets large deltas shape the subspaces as they are, 0 gives all the same norm", at_least=0.0, at_most=1.0)
+]
 Scale = Annotated[float, Hint("λ: multiplies the merged delta (the authors' scaling_coeffs)")]
 Density = Annotated[
     float, Hint("rules ties and dare_ties: share of a core's entries that is kept (their topK)", above=0.0, at_most=1.0)

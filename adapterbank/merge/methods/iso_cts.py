@@ -14,7 +14,7 @@ from adapterbank.merge.options import Hint, Scale
 from adapterbank.merge.participants import nothing, total, weighted
 from adapterbank.merge.triplets import Triplets, isotropic, orthonormal, side_by_side, triplets
 
-Fraction = Annotated[float, Hint("share of the directions that come from the sum", above=0.0, at_most=1.0)]
+Fraction = Annotated[float, Hint("share of the directions that come from the sum", at_least=0.0, at_most=1.0)]
 
 
 def iso_cts(inputs: Inputs, *, common_space_fraction: Fraction = 0.8, scale: Scale = 1.0) -> Pieces:
