@@ -32,8 +32,9 @@ once, so adapters may differ in rank, α and patterns, and weights may be negati
   sum of all weights, and `ties` with `scope=model` counts its zeros among the entries), or the other adapters of that
   module share its weight (`renormalize`), or the merge is refused (`refuse`).
 - **Kinds.** *Linear* and *equivariant* methods work on the factors through the QR core and never build a dense ΔW.
-  *Elementwise* methods compare entries, in the coordinates of their option `space`; *dense* ones hold several deltas of a module. *Factors* methods join A and B apart
-  and depend on the gauge of the inputs. *Coefficients* and *statistics* methods take artefacts made from data.
+  *Elementwise* methods compare entries, in the coordinates of their option `space`; *dense* ones hold several deltas of a
+  module. *Factors* methods join A and B apart and depend on the gauge of the inputs. *Coefficients* and *statistics*
+  methods take artefacts made from data.
 - **Beside the factors.** Other tensors of the adapters (heads, biases) are carried if all inputs have identical ones, else
   refused by name.
 
