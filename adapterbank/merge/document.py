@@ -10,6 +10,7 @@ from typing import Any
 from adapterbank.merge.method import LAWS, Method
 from adapterbank.merge.methods import METHODS
 from adapterbank.merge.options import Option
+from adapterbank.merge.preparations import PREPARATIONS
 from adapterbank.merge.streams import kept, stream_key
 
 _HEAD = """\
@@ -109,13 +110,24 @@ and a case computed by hand. Another package adds methods through the entry poin
 
 def document(methods: Mapping[str, Method] = METHODS) -> str:
     """The whole page as Markdown."""
-    parts = [_HEAD, _overview(methods), _laws(methods), *(_section(method) for method in methods.values()), _mask(), _ADDING]
+    parts = [
+        _HEAD,
+        _overview(methods),
+        _laws(methods),
+        *(_section(method) for method in methods.values()),
+        _preparations(),
+        _mask(),
+        _ADDING,
+    ]
     return "\n".join(parts)
 
 
 def _overview(methods: Mapping[str, Method]) -> str:
-    rows = ((f"[`{m.name}`](#{m.name})", m.kind, m.summary, f"`{m.formula}`", m.source) for m in methods.values())
-    return _table(("method", "kind", "what", "formula", "source"), rows)
+    rows = (
+        (f"[`{m.name}`](#{m.name})", m.kind, m.summary, f"`{m.formula}`", ", ".join(m.needs) or "adapters only", m.source)
+        for m in methods.values()
+    )
+    return _table(("method", "kind", "what", "formula", "needs", "source"), rows)
 
 
 def _laws(methods: Mapping[str, Method]) -> str:
@@ -136,6 +148,17 @@ def _section(method: Method) -> str:
         _table(("option", "expected", "default", "what"), map(_option, method.options)) if method.options else "No options.\n"
     )
     return f"## {method.name}\n\n{method.summary.capitalize()}. Source: {method.source}.\n\n{doc}\n\n{options}"
+
+
+def _preparations() -> str:
+    parts = ["## Preparations\n\nDone to the adapters of a merge, module by module, before any method sees them.\n"]
+    for each in PREPARATIONS.values():
+        doc = inspect.cleandoc(each.prepare.__doc__ or "")
+        options = _table(("option", "expected", "default", "what"), map(_option, each.options)) if each.options else ""
+        parts.append(
+            f"### {each.name}\n\n{each.summary.capitalize()}: `{each.formula}`. Source: {each.source}.\n\n{doc}\n{options}"
+        )
+    return "\n".join(parts)
 
 
 def _option(option: Option) -> tuple[str, ...]:

@@ -21,7 +21,7 @@ def metrics_weighted(
     beta: Annotated[float, Hint("β: 0 gives equal weights, large values the best adapter alone", at_most=1e6)] = 1.0,
     larger_is_better: Annotated[bool, Hint("the metric is a score and not a loss")] = False,
 ) -> Pieces:
-    """``M = Σ w_i ΔW_i / Σ w_i`` with the weights that :func:`~adapterbank.merge.metrics.metric_weights` makes of metrics.
+    """``M = Σ w_i ΔW_i / Σ w_i`` with weights made of metrics (``merge.metrics.metric_weights``).
 
     power: w ∝ m^±β; softmax: w ∝ exp(−β·gap/σ); penalty: w ∝ 1 / (1 + β·gap/σ), gap the distance to the best metric, σ their
     standard deviation. The formula of the paper is not public; these are named for what they do. A recipe holds the weights
@@ -35,7 +35,7 @@ def greedy_soup(
     *,
     larger_is_better: Annotated[bool, Hint("the metric that orders the adapters is a score and not a loss")] = True,
 ) -> Pieces:
-    """The uniform average of the adapters that :func:`~adapterbank.merge.greedy.greedy` kept: their weights are 1, others' 0.
+    """The uniform average of the adapters that ``merge.greedy.greedy`` kept: their weights are 1, the others' 0.
 
     The selection needs an evaluation and happens before the merge; a recipe holds its outcome. With other weights this is
     ``average``.

@@ -62,7 +62,7 @@ def opcm(inputs: Inputs, *, alpha: Alpha = 0.5, k_max: KMax = 0) -> Pieces:
     With M = U S Vᵀ and P = Uᵀ τ V, τ̃ is τ without the leading r_a × r_a block of P and without its diagonal; r_a counts the
     leading singular values whose sum stays within α Σ σ. So ⟨τ̃, M⟩ = 0. The first adapter is taken as it is, one whose ΔW is
     zero changes nothing. Norms are over the whole model. Reports ``truncated``, what the last cut to k_max lost. The facts of
-    a module hold the state from which :func:`~adapterbank.merge.extend.extend` adds one more adapter.
+    a module hold the state from which ``merge.extend.extend`` adds one more adapter.
     """
     stacks = {stack.module: stack for stack in inputs}
     step = Step({m: LowRank(s.lefts[0][:, :0], s.rights[0][:, :0]) for m, s in stacks.items()}, State(), {})

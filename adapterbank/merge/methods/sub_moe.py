@@ -19,8 +19,8 @@ def sub_moe(
     """``[ΔW_1|…|ΔW_n] = U S [V_1ᵀ|…|V_nᵀ]``, cut to k columns of U; ``M = U S V_Mᵀ`` with ``V_M = Σ f_i V_i / Σ f_i``.
 
     The weights are the authors' activation frequencies f. Without the cut M is the weighted mean: the shared space matters
-    only through what it leaves out. Which adapters form a cluster is :func:`~adapterbank.merge.clusters.assign`'s answer; this
-    merges one. Reports ``outside``, the part of the weighted mean that the k shared directions do not reach. U comes from the
+    only through what it leaves out. Which adapters form a cluster is the answer of ``merge.clusters.assign``; this merges
+    one. Reports ``outside``, the part of the weighted mean that the k shared directions do not reach. U comes from the
     factors through thin QRs; no delta is dense.
     """
     for stack in inputs:
