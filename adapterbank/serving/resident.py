@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from threading import Lock
 from time import perf_counter
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor
@@ -19,6 +19,9 @@ from adapterbank.serving.cache import Cache
 from adapterbank.serving.kernels.reference import Packed
 from adapterbank.serving.slots import SlotLayout
 from adapterbank.serving.statistics import Statistics, prometheus
+
+if TYPE_CHECKING:
+    from adapterbank.serving.attached import Attached
 
 
 class Source(Protocol):
@@ -42,7 +45,10 @@ class Source(Protocol):
         """The stated relative ΔW error of what is served."""
 
     def refreshed(self) -> Source:
-        """The same source as the bank is now."""
+        """The same source as the bank is now, for the same layout."""
+
+    def laid_out(self, layout: SlotLayout) -> Source:
+        """The same adapters for buffers of another layout. Raises IncompatibleError if one does not fit."""
 
 
 class Resident:
@@ -68,6 +74,7 @@ class Resident:
         self._budget, self._host_budget = budget, host_budget
         self._source = source
         self._cache: Cache[Packed] = Cache(source.load, self._placed, budget, host_budget)
+        self._attached: Attached | None = None
         self._writes = Lock()
         self._counted = Statistics()
 
@@ -161,12 +168,44 @@ class Resident:
     def refresh(self) -> None:
         """Look at the bank again: new versions, aliases as they are now, the newest version of the basis. Pins are off.
 
-        Raises IncompatibleError, and changes nothing, if buffers would have another layout.
+        Raises IncompatibleError, and changes nothing, if an adapter does not fit the buffers any more.
         """
         source = self._source.refreshed()
-        if source.layout != self.layout:
-            raise IncompatibleError("the bank's adapters need another buffer now", hint="load it anew with bank.serving(...)")
         self._source, self._cache = source, self._cache_of(source)
+
+    def lay_out(self, layout: SlotLayout) -> None:
+        """Change what a buffer holds: the places of a model, which may have more modules and larger ranks than any adapter.
+
+        Buffers made before do not fit any more. Raises IncompatibleError, and changes nothing, if an adapter does not fit.
+        """
+        if layout != self.layout:
+            source = self._source.laid_out(layout)
+            self._source, self._cache = source, self._cache_of(source)
+
+    def attach(self, model: torch.nn.Module, *, slots: int = 1, adapter_name: str = "default") -> Attached:
+        """Make the LoRA parameters of a PEFT model views into ``slots`` buffers: then :meth:`activate` and :meth:`using`.
+
+        Raises as :class:`~adapterbank.serving.attached.Attached`, which is returned for a process that attaches several models.
+        """
+        from adapterbank.serving.attached import Attached
+
+        self._attached = Attached(self, model, slots=slots, adapter_name=adapter_name)
+        return self._attached
+
+    def activate(self, ref: str) -> None:
+        """Switch the attached model to ``ref``: one launch on the caller's current stream. UsageError without a model."""
+        self._model().activate(ref)
+
+    @contextmanager
+    def using(self, ref: str) -> Iterator[torch.nn.Module]:
+        """A model with ``ref`` active that nobody else switches or uses inside the block; others wait for a free slot."""
+        with self._model().using(ref) as model:
+            yield model
+
+    def _model(self) -> Attached:
+        if self._attached is None:
+            raise UsageError("no model is attached", hint="resident.attach(model)")
+        return self._attached
 
     def _cache_of(self, source: Source) -> Cache[Packed]:
         made: Cache[Packed] = Cache(source.load, self._placed, self._budget, self._host_budget)

@@ -116,6 +116,12 @@ class SlotLayout:
             found[shape.name] = Factors(A=rows[shape.d_out :].T, B=rows[: shape.d_out], kind=shape.kind, kernel=shape.kernel)
         return found
 
+    def check_holds(self, shape: ModuleShape) -> None:
+        """IncompatibleError unless an adapter's module of this ``shape`` has a place."""
+        if shape.name not in self:
+            raise IncompatibleError(f"the buffer has no place for module {shape.name!r}: it has {len(self.places)} others")
+        self[shape.name].check(shape)
+
     def check(self, buffer: Tensor) -> None:
         """UsageError unless ``buffer`` is one that this layout fills."""
         if buffer.ndim != 1 or len(buffer) != self.size or not buffer.is_contiguous():

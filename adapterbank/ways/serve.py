@@ -72,8 +72,9 @@ class _Item:
 class BankSource:
     """Adapters of an open bank as they were when this was made."""
 
-    def __init__(self, rooms: Rooms, wanted: Wanted) -> None:
-        """Raises NotFoundError, IncompatibleError (base models, shapes), UsageError."""
+    def __init__(self, rooms: Rooms, wanted: Wanted, layout: SlotLayout | None = None) -> None:
+        """For buffers of ``layout``, or of the adapters' own. Raises NotFoundError, IncompatibleError (base models, shapes,
+        modules that do not fit), UsageError."""
         self._rooms, self._wanted = rooms, wanted
         row, chosen, names = _look(rooms, wanted)
         same_base_model(chosen)
@@ -82,8 +83,12 @@ class BankSource:
         self._items = _items(rooms, wanted, row, chosen)
         self._names = names
         shapes: list[ModuleShape] = [shape for version in chosen for shape in version.modules]
-        whole = SlotLayout.of(shapes, wanted.rank)
-        self.layout = whole if wanted.shard is None else whole.shard(*wanted.shard)
+        if layout is None:
+            whole = SlotLayout.of(shapes, wanted.rank)
+            layout = whole if wanted.shard is None else whole.shard(*wanted.shard)
+        for shape in shapes:
+            layout.check_holds(shape)
+        self.layout = layout
         self._basis, self._digest = _resident_basis(rooms, wanted, row, self.layout)
 
     @property
@@ -123,8 +128,12 @@ class BankSource:
         return self._rooms.vault.read(self._items[version].version.config)
 
     def refreshed(self) -> BankSource:
-        """The same as the bank is now."""
-        return BankSource(self._rooms, self._wanted)
+        """The same as the bank is now, for the same layout."""
+        return BankSource(self._rooms, self._wanted, self.layout)
+
+    def laid_out(self, layout: SlotLayout) -> BankSource:
+        """The same for buffers of another layout. Raises IncompatibleError if an adapter does not fit."""
+        return BankSource(self._rooms, self._wanted, layout)
 
     def _packed(self, item: _Item) -> Packed:
         if item.form is not None and item.form.codec == RMM and self._basis is not None:
