@@ -7,6 +7,7 @@ import torch
 from adapterbank.errors import IncompatibleError, UsageError
 from adapterbank.lora.adapter import Adapter, Factors
 from adapterbank.merge import METHODS
+from adapterbank.merge.conditions import Conditions
 from tests.merge import references, references_free
 from tests.merge.factories import DIMS, adapter, deltas, digests, distance, run
 
@@ -143,10 +144,20 @@ def test_a_zero_adapter_among_others_gives_finite_numbers(name):
     assert all(np.isfinite(delta).all() for delta in deltas(run(name, mixed).adapter).values())
 
 
-@pytest.mark.parametrize("name", sorted(NAMES - {"sparse_soup", "mc_smoe"}))
-def test_adapters_of_other_ranks_and_modules_are_merged(name):
-    merged = run(name, UNLIKE, WEIGHTS)
+@pytest.mark.parametrize("absent", ["zero", "renormalize"])
+@pytest.mark.parametrize("name", sorted(NAMES - {"sparse_soup"}))
+def test_adapters_of_other_ranks_and_modules_are_merged(name, absent):
+    merged = run(name, UNLIKE, WEIGHTS, conditions=Conditions(absent=absent))
     assert merged.adapter.modules.keys() == DIMS.keys()
+    assert all(f.rank > 0 and bool(f.A.isfinite().all() and f.B.isfinite().all()) for f in merged.adapter.modules.values())
+
+
+def test_what_is_left_where_nobody_says_anything_is_a_zero_of_rank_1():
+    lacking = run("layer_assembly", [adapter(1, 2, skip=["blocks.0.q"]), adapter(2, 3)]).adapter.modules["blocks.0.q"]
+    nobody = run("opcm", ALIKE, [0.0, 0.0, 0.0]).adapter.modules["blocks.0.q"]
+    for f in (lacking, nobody):
+        assert f.rank == 1
+        assert not (f.B @ f.A).any()
 
 
 def test_pcb_in_knots_space_is_pcb_of_the_aligned_right_vectors():

@@ -59,10 +59,10 @@ def _by_weight(stack: Stack) -> int:
 
 
 def _alone(stack: Stack, chosen: int) -> LowRank:
-    """``w·ΔW`` of the adapter in that place of the merge; zero if it is not in the stack."""
-    if chosen not in stack.members:
-        return LowRank(stack.lefts[0][:, :0], stack.rights[0][:, :0])
-    at = stack.members.index(chosen)
+    """``w·ΔW`` of the adapter in that place of the merge; a zero of rank 1 if it lacks the module."""
+    at = stack.members.index(chosen) if chosen in stack.members else None
+    if at is None or not stack.lefts[at].shape[1]:
+        return LowRank(stack.lefts[0].new_zeros(stack.d_out, 1), stack.rights[0].new_zeros(stack.d_in, 1))
     return LowRank(stack.lefts[at] * stack.weights[at], stack.rights[at])
 
 

@@ -19,6 +19,7 @@ from adapterbank.merge.core import LowRank, refactor, svd
 from adapterbank.merge.inputs import Inputs
 from adapterbank.merge.method import Method, Piece, Pieces
 from adapterbank.merge.options import Hint
+from adapterbank.merge.stack import Stack
 
 Alpha = Annotated[float, Hint("α: the leading directions that hold this share of Σ σ are kept clear", above=0.0, at_most=1.0)]
 KMax = Annotated[int, Hint("rank to which each step is cut; 0: the largest input rank so far", above=-1)]
@@ -65,7 +66,7 @@ def opcm(inputs: Inputs, *, alpha: Alpha = 0.5, k_max: KMax = 0) -> Pieces:
     a module hold the state from which ``merge.extend.extend`` adds one more adapter.
     """
     stacks = {stack.module: stack for stack in inputs}
-    step = Step({m: LowRank(s.lefts[0][:, :0], s.rights[0][:, :0]) for m, s in stacks.items()}, State(), {})
+    step = Step({module: _nothing(stack) for module, stack in stacks.items()}, State(), {})
     ranks = dict.fromkeys(stacks, 0)
     for index in range(len(inputs)):
         new = {}
@@ -108,6 +109,11 @@ def cleaned(merged: LowRank, new: LowRank, alpha: float) -> LowRank:
 def truncation(cuts: Mapping[str, tuple[float, float]]) -> float:
     """What a step's cut lost, relative, over all modules."""
     return relative(sum(error for error, _ in cuts.values()), sum(norm for _, norm in cuts.values()))
+
+
+def _nothing(stack: Stack) -> LowRank:
+    """Zero, of rank 1: an adapter has no factors of rank 0."""
+    return LowRank(stack.lefts[0].new_zeros(stack.d_out, 1), stack.rights[0].new_zeros(stack.d_in, 1))
 
 
 def _sum(lam: float, merged: LowRank, new: LowRank | None, alpha: float) -> LowRank:
