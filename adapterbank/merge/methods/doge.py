@@ -62,9 +62,10 @@ def doge(
     """``M = Σ λ_i·(ΔW_i + d)∘m_i``, m_i the top-K entries of |ΔW_i| (of the model or the module), d common to all adapters.
 
     d minimises ``Σ_j Σ_rows ⟨ΔW_j, ΔW_j − Σ λ_i (ΔW_i + d)⟩²`` with all gradients orthogonal to the space that the leading left
-    singular vectors of the adapters share. Reports ``loss``, (loss at the end / loss at d = 0)^½. Two numbers
-    are absolute: λ gives each adapter's part of a module the norm η, whatever its own norm is, so adapters that change more than
-    the authors' vision models ask for a larger η; and 400 steps move an entry of d by about 0.04 at most.
+    singular vectors of the adapters share. Reports ``loss``, (loss at the end / loss at d = 0)^½.
+
+    Two numbers are absolute: λ gives each adapter's part of a module the norm η, whatever its own norm is, so adapters that
+    change more than the authors' vision models ask for a larger η; and 400 steps move an entry of d by about 0.04 at most.
     """
 
     def parts(*stacks: Stack) -> Iterator[Stack]:
