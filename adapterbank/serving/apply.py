@@ -51,25 +51,27 @@ def _grouped(adapters: Mapping[str, Packed], place: int, refs: Sequence[str]) ->
         if not isinstance(adapter, RmmAdapter):
             found.setdefault((None, None), []).append(row)
             continue
-        held = adapter.member.held[place]
+        held = adapter.held(place)
         if held is not None:
-            found.setdefault((adapter.basis, adapter.basis.segments[held[0]]), []).append(row)
+            found.setdefault((adapter.basis, held[0]), []).append(row)
     return found
 
 
 def _over_basis(basis: ResidentBasis, segment: Segment, x: Tensor, named: Sequence[Packed], place: int) -> Tensor:
     d_out = basis.layout.places[place].shape.d_out
     shared = basis.rows(segment)  # [1 + p, rows, r]
-    starts = [
-        held[1] for adapter in named if isinstance(adapter, RmmAdapter) and (held := adapter.member.held[place]) is not None
-    ]
-    members = [adapter.member.coefficients for adapter in named if isinstance(adapter, RmmAdapter)]
-    c = torch.stack([own[at : at + segment.rows] for own, at in zip(members, starts, strict=True)]).float()  # [m, rows, p]
+    each = [_coefficients(adapter, place, segment) for adapter in named if isinstance(adapter, RmmAdapter)]
+    c = torch.stack(each).float()  # [m, rows, p]
     ones = c.new_ones(len(c), segment.rows, 1)
     c = torch.cat([ones, c], dim=2).permute(0, 2, 1)  # [m, 1 + p, rows]
     h = (x.unsqueeze(1) * c[:, :, d_out:]).flatten(1) @ shared[:, d_out:].flatten(0, 1)
     y = torch.einsum("mr,kor->mko", h, shared[:, :d_out])
     return (y * c[:, :, :d_out]).sum(dim=1)
+
+
+def _coefficients(adapter: RmmAdapter, place: int, segment: Segment) -> Tensor:
+    first = int(adapter.table[place, 3])
+    return adapter.coefficients[first : first + segment.rows]
 
 
 def _each(named: Sequence[Packed], x: Tensor, place: int) -> Tensor:

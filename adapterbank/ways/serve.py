@@ -23,7 +23,7 @@ from adapterbank.serving import kernels
 from adapterbank.serving.kernels.reference import Packed
 from adapterbank.serving.packed.fixed import FixedAdapter
 from adapterbank.serving.packed.raw import RawAdapter
-from adapterbank.serving.packed.rmm import ResidentBasis, ResidentMember, RmmAdapter
+from adapterbank.serving.packed.rmm import ResidentBasis, RmmAdapter
 from adapterbank.serving.packed.stored import STORES
 from adapterbank.serving.slots import SlotLayout
 from adapterbank.ways.coding import FIXED
@@ -138,8 +138,7 @@ class BankSource:
     def _packed(self, item: _Item) -> Packed:
         if item.form is not None and item.form.codec == RMM and self._basis is not None:
             with self._rooms.vault.open(item.form.object) as mapped:
-                member = Member.from_object(*container.read(mapped.buffer), self._digest)
-                return RmmAdapter(self._basis, _copied(ResidentMember.of(member, self._basis)))
+                return RmmAdapter.of(Member.from_object(*container.read(mapped.buffer), self._digest), self._basis)
         if item.form is not None and item.form.codec == FIXED:
             with self._rooms.vault.open(item.form.object) as mapped:
                 return FixedAdapter.of(fixed.read(mapped.buffer, check=False), self.layout)
@@ -151,11 +150,6 @@ class BankSource:
         with load(self._rooms, item.version) as loaded:
             modules = {n: replace(f, A=f.A.clone(), B=f.B.clone()) for n, f in loaded.adapter.modules.items()}
             return Adapter(modules, self.base_model)
-
-
-def _copied(member: ResidentMember) -> ResidentMember:
-    """The member without a hold on the mapped object."""
-    return member.moved(lambda tensor: tensor.clone())
 
 
 def _same(exact: Adapter, served: Adapter) -> bool:

@@ -9,32 +9,30 @@ import torch
 from torch import Tensor
 
 from adapterbank.codecs.fixed import FixedForm, planes
-from adapterbank.errors import IncompatibleError
+from adapterbank.serving.packed.rmm import ABSENT
 from adapterbank.serving.slots import SlotLayout
-
-
-@dataclass(frozen=True, slots=True)
-class Side:
-    """B or A of one place: rows ``first`` to ``first + rows`` of a matrix of words ``[groups, pitch]`` that begins at
-    ``start``; component k has ``widths[k]`` planes from column ``columns[k]`` on, and its scale at ``scale + k``."""
-
-    first: int
-    rows: int
-    start: int
-    pitch: int
-    scale: int
-    widths: tuple[int, ...]
-    columns: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FixedAdapter:
-    """``words [w]`` int32 and ``scales [2·n]`` bfloat16 of a form; ``held[i]`` are the two sides of place i, or None."""
+    """``words [w]`` int32; for each of n components on side 0 (B) and 1 (A) ``widths [2, n]`` uint8, ``columns [2, n]`` int32
+    and ``scales [2, n]`` bfloat16.
+
+    ``table [places, 6]`` int64 says of each place: its first component and how many it has (ABSENT: the adapter lacks the
+    module), then for B and for A where its matrix of words ``[groups, pitch]`` begins and which row of it is the first that is
+    held. ``pitches [places, 2]`` are the words of a group. ``rank`` is the largest number of components, ``widest`` the largest
+    width.
+    """
 
     layout: SlotLayout
     words: Tensor
+    widths: Tensor
+    columns: Tensor
     scales: Tensor
-    held: tuple[tuple[Side, Side] | None, ...]
+    table: Tensor
+    pitches: Tensor
+    rank: int
+    widest: int
 
     @classmethod
     def of(cls, form: FixedForm, layout: SlotLayout) -> FixedAdapter:
@@ -44,60 +42,59 @@ class FixedAdapter:
         """
         index = {shape.name: number for number, shape in enumerate(form.shapes)}
         parts: list[Tensor] = []
-        held: list[tuple[Side, Side] | None] = []
+        table, pitches, begin, rank = [], [], 0, 0
         for place in layout:
             number = index.get(place.whole.name)
             if number is None:
-                held.append(None)
+                table.append([0, ABSENT, 0, 0, 0, 0])
+                pitches.append([0, 0])
                 continue
-            shape = form.shapes[number]
             live = form.places.components(number)
-            place.check(replace(shape, rank=live.stop - live.start))
-            start = sum(len(part) for part in parts)
-            sides = []
+            count = live.stop - live.start
+            place.check(replace(form.shapes[number], rank=count))
+            entry, rank = [live.start, count], max(rank, count)
             for side, rows in enumerate((place.out, place.into)):
-                made, words = _side(form, side, number, rows, start)
+                words = _words(form, side, number, rows)
+                entry += [begin, rows.start % planes.GROUP]
                 parts.append(words)
-                sides.append(made)
-                start += len(words)
-            held.append((sides[0], sides[1]))
-        words = torch.cat(parts) if parts else torch.zeros(0, dtype=torch.int32)
-        return cls(layout, words, form.scales.flatten().contiguous(), tuple(held))
+                begin += len(words)
+            table.append(entry)
+            pitches.append(form.places.pitches[:, number].tolist())
+        return cls(
+            layout, torch.cat(parts) if parts else torch.zeros(0, dtype=torch.int32), form.widths.clone(),
+            form.places.columns.to(torch.int32), form.scales.clone(), torch.tensor(table).view(-1, 6),
+            torch.tensor(pitches).view(-1, 2), rank, int(form.widths.max()) if form.widths.numel() else 0,
+        )  # fmt: skip
 
     @property
     def nbytes(self) -> int:
-        return self.words.nbytes + self.scales.nbytes
-
-    @property
-    def rank(self) -> int:
-        return max((len(held[0].widths) for held in self.held if held is not None), default=0)
+        return sum(each.nbytes for each in (self.words, self.widths, self.columns, self.scales, self.table, self.pitches))
 
     def moved(self, move: Callable[[Tensor], Tensor]) -> FixedAdapter:
         """The same after ``move`` of every tensor: to a device, into pinned memory."""
-        return replace(self, words=move(self.words), scales=move(self.scales))
+        return replace(
+            self, words=move(self.words), widths=move(self.widths), columns=move(self.columns), scales=move(self.scales),
+            table=move(self.table), pitches=move(self.pitches),
+        )  # fmt: skip
 
     def rows(self, place: int) -> Tensor | None:
         """The rows of one place ``[rows, live]`` float32; None where the adapter lacks the module."""
-        held = self.held[place]
-        return None if held is None else torch.cat([self._rows(side) for side in held])
+        first, count, *sides = self.table[place].tolist()
+        if count == ABSENT:
+            return None
+        held = self.layout.places[place]
+        parts = []
+        for side, rows in enumerate((held.out, held.into)):
+            begin, skip = sides[2 * side : 2 * side + 2]
+            high, pitch = planes.groups(skip + len(rows)), int(self.pitches[place, side])
+            words = self.words[begin : begin + high * pitch].view(high, pitch)
+            widths = self.widths[side, first : first + count]
+            codes = planes.unpack(words, widths, skip + len(rows))[:, skip:]
+            parts.append(planes.values(codes, widths, self.scales[side, first : first + count]).T)
+        return torch.cat(parts)
 
-    def _rows(self, side: Side) -> Tensor:
-        high = planes.groups(side.first + side.rows)
-        words = self.words[side.start : side.start + high * side.pitch].view(high, side.pitch)
-        widths = torch.tensor(side.widths, dtype=torch.uint8, device=words.device)
-        codes = planes.unpack(words, widths, side.first + side.rows)[:, side.first :]
-        return planes.values(codes, widths, self.scales[side.scale : side.scale + len(side.widths)]).T
 
-
-def _side(form: FixedForm, side: int, number: int, rows: range, start: int) -> tuple[Side, Tensor]:
-    """One side of a module, and its words from the group of the first row that is held to that of the last."""
-    at, live = form.places, form.places.components(number)
-    pitch, begin = int(at.pitches[side, number]), int(at.offsets[side, number])
-    low, high = rows.start // planes.GROUP, planes.groups(rows.stop)
-    made = Side(
-        rows.start - low * planes.GROUP, len(rows), start, pitch, side * form.scales.shape[1] + live.start,
-        tuple(form.widths[side, live].tolist()), tuple(at.columns[side, live].tolist()),
-    )  # fmt: skip
-    if len(made.columns) and made.columns[0] != 0:
-        raise IncompatibleError(f"the planes of module {form.shapes[number].name!r} do not begin at its first word")
-    return made, form.words[begin + low * pitch : begin + high * pitch]
+def _words(form: FixedForm, side: int, number: int, rows: range) -> Tensor:
+    """The words of one side of a module, from the group of the first row that is held to that of the last."""
+    pitch, begin = int(form.places.pitches[side, number]), int(form.places.offsets[side, number])
+    return form.words[begin + rows.start // planes.GROUP * pitch : begin + planes.groups(rows.stop) * pitch]

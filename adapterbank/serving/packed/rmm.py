@@ -17,6 +17,7 @@ from adapterbank.serving.packed.stored import Stored
 from adapterbank.serving.slots import Place, SlotLayout
 
 Move = Callable[[Tensor], Tensor]
+ABSENT = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +73,10 @@ class ResidentBasis:
             torch.cat(scales, dim=1) if scales else None,
         )
 
+    def segment(self, place: int, rank: int) -> Segment:
+        """The segment of a place at a rank."""
+        return next(each for each in self.segments if (each.place, each.rank) == (place, rank))
+
     @property
     def p(self) -> int:
         return len(self.values) - 1
@@ -93,48 +98,39 @@ class ResidentBasis:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class ResidentMember:
-    """``coefficients [rows, p]`` of the modules that a member has, in the order of the places. ``held[i]`` is the index of the
-    segment that place i is written from and the first row of its coefficients, or None where the member lacks the module."""
-
-    coefficients: Tensor
-    held: tuple[tuple[int, int] | None, ...]
-
-    @classmethod
-    def of(cls, member: Member, basis: ResidentBasis) -> ResidentMember:
-        """The coefficients of ``member`` as they are stored."""
-        segments = {(segment.place, segment.rank): number for number, segment in enumerate(basis.segments)}
-        parts: list[Tensor] = []
-        held: list[tuple[int, int] | None] = []
-        first = 0
-        own = {shape.name: block for block in member.layout.classes for shape in block.modules}
-        for index, place in enumerate(basis.layout):
-            block = own.get(place.whole.name)
-            if block is None:
-                held.append(None)
-                continue
-            shape = next(shape for shape in block.modules if shape.name == place.whole.name)
-            rows = held_rows(member.coefficients[block.rank].unsqueeze(0), block.rows_of(shape).start, place)[0]
-            parts.append(torch.nn.functional.pad(rows, (0, basis.p - rows.shape[1])))
-            held.append((segments[index, block.rank], first))
-            first += len(rows)
-        return cls(torch.cat(parts) if parts else torch.zeros(0, basis.p), tuple(held))
-
-    @property
-    def nbytes(self) -> int:
-        return self.coefficients.nbytes
-
-    def moved(self, move: Move) -> ResidentMember:
-        """The same after ``move`` of its coefficients."""
-        return replace(self, coefficients=move(self.coefficients))
-
-
-@dataclass(frozen=True, slots=True, eq=False)
 class RmmAdapter:
-    """A member with its basis: an adapter that can be written."""
+    """A member over a resident basis: ``coefficients [rows, p]`` of the modules that it has, in the order of the places.
+
+    ``table [places, 4]`` int64 says of each place where the values of its segment begin and the segment's first row, its rank
+    (ABSENT where the member lacks the module), and its first row among the coefficients. ``rank`` is the largest.
+    """
 
     basis: ResidentBasis
-    member: ResidentMember
+    coefficients: Tensor
+    table: Tensor
+    rank: int
+
+    @classmethod
+    def of(cls, member: Member, basis: ResidentBasis) -> RmmAdapter:
+        """The coefficients of ``member`` as they are stored, copied."""
+        segments = {(segment.place, segment.rank): segment for segment in basis.segments}
+        own = {shape.name: (block, shape) for block in member.layout.classes for shape in block.modules}
+        parts: list[Tensor] = []
+        table: list[list[int]] = []
+        first = 0
+        for index, place in enumerate(basis.layout):
+            if place.whole.name not in own:
+                table.append([0, 0, ABSENT, 0])
+                continue
+            block, shape = own[place.whole.name]
+            rows = held_rows(member.coefficients[block.rank].unsqueeze(0), block.rows_of(shape).start, place)[0]
+            parts.append(torch.nn.functional.pad(rows, (0, basis.p - rows.shape[1])))
+            segment = segments[index, block.rank]
+            table.append([segment.start, segment.first, segment.rank, first])
+            first += len(rows)
+        coefficients = torch.cat(parts) if parts else torch.zeros(0, basis.p)
+        rank = max((row[2] for row in table), default=0)
+        return cls(basis, coefficients, torch.tensor(table).view(-1, 4), max(rank, 0))
 
     @property
     def layout(self) -> SlotLayout:
@@ -143,24 +139,27 @@ class RmmAdapter:
     @property
     def nbytes(self) -> int:
         """Of the member alone: the basis is shared."""
-        return self.member.nbytes
-
-    @property
-    def rank(self) -> int:
-        return max((self.basis.segments[held[0]].rank for held in self.member.held if held is not None), default=0)
+        return self.coefficients.nbytes + self.table.nbytes
 
     def moved(self, move: Move) -> RmmAdapter:
-        """The same after ``move`` of the member; the basis stays where it is."""
-        return replace(self, member=self.member.moved(move))
+        """The same after ``move`` of the member's tensors; the basis stays where it is."""
+        return replace(self, coefficients=move(self.coefficients), table=move(self.table))
+
+    def held(self, place: int) -> tuple[Segment, int] | None:
+        """The segment that a place is written from, and its first row among the coefficients; None for an absent module."""
+        _, _, rank, first = self.table[place].tolist()
+        if rank == ABSENT:
+            return None
+        return self.basis.segment(place, rank), first
 
     def rows(self, place: int) -> Tensor | None:
         """μ + Σ_k c_k·b_k of one place ``[rows, r]`` float32, added in this order; None where the member lacks the module."""
-        held = self.member.held[place]
+        held = self.held(place)
         if held is None:
             return None
-        segment = self.basis.segments[held[0]]
+        segment, first = held
         mean, *components = self.basis.rows(segment)
-        coefficients = self.member.coefficients[held[1] : held[1] + segment.rows].float()
+        coefficients = self.coefficients[first : first + segment.rows].float()
         total: Tensor = mean.clone()
         for k, component in enumerate(components):
             total = torch.addcmul(total, coefficients[:, k : k + 1], component)
