@@ -1,7 +1,8 @@
 """What a merge costs: against PEFT, by the number of adapters, by the side of the module.
 
 Every merge runs in a process of its own (:mod:`benchmarks.merging.once`); ours several times after a warm-up, of which the
-median counts, PEFT's once, because it takes minutes. In the same run the result is held against a dense one.
+median counts, PEFT's once, because it takes minutes. Processor seconds are there too: on a shared machine they say more. In
+the same run the result is held against a dense one.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from statistics import median
 from typing import Any
 
 import torch
@@ -59,8 +61,9 @@ def _against_peft(bench: Bench) -> Iterator[dict[str, Any]]:
         row |= _ours(way, count, bench.side)
         bench.say(f"{way}, {count} adapters: PEFT, then a dense SVD of the exact result")
         (theirs,) = _run("peft", way, count, bench.side)
-        row |= {"peft_seconds": theirs["seconds"], "peft_peak_mib": theirs["peak_mib"]}
+        row |= {f"peft_{key}": value for key, value in theirs.items()}
         row["faster"] = theirs["seconds"] / row["seconds"].median
+        row["faster_in_cpu_seconds"] = theirs["cpu_seconds"] / row["cpu_seconds"]
         if way.endswith("svd"):
             row |= _run("accuracy", way, count, bench.side)[0]
         yield row
@@ -84,7 +87,11 @@ def _by_side(bench: Bench) -> Iterator[dict[str, Any]]:
 
 def _ours(way: str, count: int, side: int, times: int = TIMES) -> dict[str, Any]:
     runs = _run("ours", way, count, side, times)
-    return {"seconds": Spread.of([run["seconds"] for run in runs]), "peak_mib": max(run["peak_mib"] for run in runs)}
+    return {
+        "seconds": Spread.of([run["seconds"] for run in runs]),
+        "cpu_seconds": median(run["cpu_seconds"] for run in runs),
+        "peak_mib": max(run["peak_mib"] for run in runs),
+    }
 
 
 def _run(tool: str, way: str, count: int, side: int, times: int = 1) -> list[dict[str, float]]:
