@@ -10,8 +10,8 @@ pair's front is the result. *bayesian*: further rounds of evaluations where the 
 The authors': sigmoid for accuracies and softplus for losses, the kinds of samples, 20 samples a pair, scores and temperature.
 Ours: non-dominated points among Sobol candidates instead of NSGA-III (no dependency, no population to tune), twice as many
 samples as parameters, bounds [0, 1]; the points of the front are evaluated, so that nothing returned is dominated by anything
-that was evaluated; and losses by default, as accuracies on little data differ by single sentences, which is enough to make a
-point look undominated.
+that was evaluated; and against noise losses by default, as accuracies on little data differ by single sentences, and a
+tolerance: a point that another one beats in all but a hair is left out.
 """
 
 from __future__ import annotations
@@ -45,6 +45,8 @@ Points = Annotated[int, Hint("points of the front to evaluate and to return, at 
 Lower = Annotated[float, Hint("smallest coefficient")]
 Upper = Annotated[float, Hint("largest coefficient")]
 
+Tolerance = Annotated[float, Hint("leave out what another point beats but for this share of each metric's range", at_least=0.0)]
+
 _PER_PAIR = 20
 
 
@@ -64,6 +66,7 @@ def pareto(  # noqa: PLR0913 - the options are keyword-only
     points: Points = 8,
     lower: Lower = 0.0,
     upper: Upper = 1.0,
+    tolerance: Tolerance = 0.05,
 ) -> tuple[Coefficients, ...]:
     """The front, best mean first, each with its metrics as ``predicted`` and judged; ``before`` is the average.
 
@@ -77,7 +80,7 @@ def pareto(  # noqa: PLR0913 - the options are keyword-only
     if variant == "nested":
         tasks_of(setting, names)
     per_fit, further = samples or (_PER_PAIR if variant == "nested" else 0), rounds if variant == "bayesian" else 0
-    box: dict[str, Any] = {"candidates": candidates, "points": points, "lower": lower, "upper": upper}
+    box: dict[str, Any] = {"candidates": candidates, "points": points, "lower": lower, "upper": upper, "tolerance": tolerance}
     search = Search(METRICS[metric], per_fit, further, batch, seed=seed, **box)
     options = {"variant": variant, "metric": metric, "samples": samples, "rounds": rounds, "batch": batch, **box}
     about: dict[str, Any] = {"method": "map", "options": options, "seed": seed, "objective": metric}

@@ -42,6 +42,7 @@ class Search:
     ``samples``: evaluations per fit, 0 for twice the number of parameters; ``rounds`` more of ``batch`` each where the fit errs
     (angles cut into ``bins``). ``candidates`` Sobol points of [lower, upper]ⁿ are asked for the front, of which ``points`` are
     evaluated and at most as many returned. ``isotropic`` and ``one_hot`` are shares of the samples of these kinds.
+    What another point beats but for ``tolerance`` (a share of each metric's range) is not returned, the best mean apart.
     """
 
     metric: Metric
@@ -55,6 +56,7 @@ class Search:
     upper: float = 1.0
     isotropic: float = 0.2
     one_hot: float = 0.2
+    tolerance: float = 0.0
     seed: int = 0
 
     def count(self, n: int) -> int:
@@ -109,7 +111,7 @@ def fitted(measure: Measure, basis: Tensor, tasks: Sequence[int], search: Search
 
 
 def front(measure: Measure, basis: Tensor, tasks: Sequence[int], search: Search) -> Front:
-    """The front over the span of ``basis``, best mean first: nothing that was evaluated dominates what is returned."""
+    """The front over the span of ``basis``: nothing that was evaluated dominates it, and its first has the best mean of all."""
     found, sign = fitted(measure, basis, tasks, search), search.metric.sign
     candidates = search.boxed(sobol(search.candidates, len(basis), search.seed + 1))
     expected = sign * found.predicted(candidates)
@@ -117,7 +119,9 @@ def front(measure: Measure, basis: Tensor, tasks: Sequence[int], search: Search)
     chosen = candidates[best][spread(expected[best], search.points)]
     places = torch.cat([found.places, chosen])
     values = torch.cat([found.values, torch.stack([measure(place @ basis, tasks) for place in chosen])])
-    kept = non_dominated(sign * values).nonzero()[:, 0]
+    front_now = non_dominated(sign * values) & non_dominated(sign * values, search.tolerance)
+    front_now[(sign * values).mean(dim=1).argmax()] = True
+    kept = front_now.nonzero()[:, 0]
     kept = kept[spread(sign * values[kept], search.points)]
     kept = kept[(sign * values[kept]).mean(dim=1).argsort(descending=True, stable=True)]
     return Front(places[kept] @ basis, values[kept], found.predicted(places[kept]))

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -166,9 +167,15 @@ def test_non_dominated_points_against_brute_force(tasks):
     assert (~non_dominated(values)).tolist() == dominated_by_loops(values)
 
 
-def test_spread_takes_the_extremes_first_and_no_point_twice():
+def test_what_is_better_by_a_hair_only_is_dominated_with_a_tolerance():
+    values = torch.tensor([[0.0, 1.0], [1.0, 0.97], [0.5, 0.0], [0.98, 0.98]]).double()
+    assert non_dominated(values).tolist() == [True, True, False, True]
+    assert non_dominated(values, 0.05).tolist() == [False, True, False, True]
+
+
+def test_spread_takes_the_best_mean_and_the_extremes_first_and_no_point_twice():
     values = torch.tensor([[0.0, 1.0], [0.9, 0.8], [1.0, 0.0], [0.0, 1.0], [0.5, 0.9]]).double()
-    assert spread(values, 2).tolist() == [2, 0]
+    assert spread(values, 3).tolist() == [1, 2, 0]
     assert sorted(spread(values, 99).tolist()) == [0, 1, 2, 4]
     assert spread(values[:1], 3).tolist() == [0]
 
@@ -230,6 +237,23 @@ def test_the_front_of_two_bowls_is_the_segment_between_their_centres():
         assert float((found.points - centres[end]).norm(dim=1).min()) < 0.05
 
 
+def test_a_tolerant_front_leaves_out_what_is_better_by_a_hair_but_not_the_best_mean():
+    centres, seen = torch.tensor([[0.2, 0.7], [0.8, 0.3]]).double(), []
+
+    def measure(c, tasks):
+        seen.append(two_bowls(centres)(c, tasks))
+        return seen[-1]
+
+    found = front(measure, torch.eye(2).double(), [0, 1], replace(PLAIN, tolerance=0.1))
+    everything = torch.stack(seen)
+    clear = {tuple(row) for row in everything[non_dominated(everything, 0.1) & non_dominated(everything)].tolist()}
+    first, *others = map(tuple, found.measured.tolist())
+    assert torch.equal(found.measured[0], everything[everything.mean(dim=1).argmax()])
+    assert set(others) <= clear
+    sharp = front(measure, torch.eye(2).double(), [0, 1], PLAIN)
+    assert not {tuple(row) for row in sharp.measured.tolist()} <= clear | {first}
+
+
 def test_nothing_returned_is_dominated_by_anything_evaluated():
     centres = random(3, 3).abs().clamp(max=1.0)
     seen = []
@@ -243,6 +267,7 @@ def test_nothing_returned_is_dominated_by_anything_evaluated():
     everything = torch.stack(seen)
     best = {tuple(row) for row in everything[non_dominated(everything)].tolist()}
     assert {tuple(row) for row in found.measured.tolist()} <= best
+    assert torch.equal(found.measured[0], everything[everything.mean(dim=1).argmax()])
     assert len(seen) <= PLAIN.evaluations(3)
 
 
