@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
+import torch
+
 from adapterbank.linalg.threads import one_thread
 
 _MOST = 8  # threads: each holds its own row blocks, and memory is to stay bounded on a machine of any size
@@ -31,7 +33,8 @@ def share_out(task: Callable[[T], R], items: Iterable[T], done: Callable[[R], No
         if workers < 2:
             _report(map(task, todo), done)
             return
-        pool = ThreadPoolExecutor(workers)
+        # MKL keeps its number per thread: a new one would split a factorisation, and so change its bits, until it is told
+        pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,))
         try:
             _report(pool.map(task, todo), done)
         finally:
