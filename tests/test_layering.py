@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "adapterbank"
 MODULE_LINES, FUNCTION_LINES = 320, 50
 
-FOUNDATION = {"lora", "linalg", "errors", "refs", "container", "locks", "disk_errors", "__version__"}
+FOUNDATION = {"lora", "linalg", "errors", "refs", "units", "container", "locks", "disk_errors", "__version__"}
 ROOMS = {"vault", "catalog", "peft_format", "rmm", "codecs", "merge", "calibration", "serving", "report"}
 DOWN_THE_LINE = {  # the neighbours that a room may look at
     "codecs": {"rmm"},
@@ -189,7 +189,8 @@ def test_the_foundation_sees_no_room() -> None:
 @pytest.mark.parametrize(
     ("place", "allowed"),
     [
-        ("cli", {"cli", "bank", "demo", "report", "errors", "refs", "__version__"}),
+        ("cli", {"cli", "bank", "demo", "integrations", "report", "errors", "refs", "__version__"}),
+        ("integrations", {"integrations", "bank", "ways", "serving", *FOUNDATION}),
         ("demo", {"demo", "bank", "calibration", "errors", "linalg", "refs"}),
         ("ways", {"ways", *ROOMS, *FOUNDATION}),
         ("bank", {"bank", "ways", *ROOMS, *FOUNDATION}),
