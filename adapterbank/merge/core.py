@@ -79,7 +79,7 @@ def svd(matrix: LowRank) -> tuple[Tensor, Tensor, Tensor]:
     The largest entry (by size) of each column of U is positive. Singular values that are rounding of the stacked factors
     (adapters that cancel) are exact zeros, so that a merge of nothing is nothing.
     """
-    (Q_left, R_left), (Q_right, R_right) = _both(torch.linalg.qr, matrix)
+    (Q_left, R_left), (Q_right, R_right) = _both(torch.linalg.qr, (matrix.left, matrix.right))
     U, values, Vh = torch.linalg.svd(R_left @ R_right.T, full_matrices=False)
     terms = R_left.norm(dim=0) * R_right.norm(dim=0)  # the size of each rank-one term, whatever its gauge
     noise = len(terms) * _EPS * float(terms.sum())
@@ -120,7 +120,7 @@ def _cut_wide(matrix: LowRank, rank: int) -> Cut | None:
     X lacks. None where columns depend on each other too much for that, or so little is lost that it cannot be seen.
     """
     grams = _gram(matrix.left), _gram(matrix.right)
-    (R_left, failed), (R_right, failed_too) = (torch.linalg.cholesky_ex(gram, upper=True) for gram in grams)
+    (R_left, failed), (R_right, failed_too) = _both(lambda gram: torch.linalg.cholesky_ex(gram, upper=True), grams)
     if int(failed) or int(failed_too):
         return None
     core = R_left @ R_right.T
@@ -146,8 +146,8 @@ def _gram(side: Tensor) -> Tensor:
     return gram
 
 
-def _both(task: Callable[[Tensor], T], matrix: LowRank) -> list[T]:
-    """``task`` of the two sides, each on a thread of its own."""
+def _both(task: Callable[[Tensor], T], sides: tuple[Tensor, Tensor]) -> list[T]:
+    """``task`` of the left and of the right, each on a thread of its own."""
     results: list[T] = []
-    share_out(task, (matrix.left, matrix.right), results.append)
+    share_out(task, sides, results.append)
     return results
