@@ -13,6 +13,7 @@ from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 from adapterbank.errors import IncompatibleError, UsageError
@@ -102,6 +103,12 @@ class SlotLayout:
     def size(self) -> int:
         """Elements of a buffer."""
         return sum(place.size for place in self.places)
+
+    @cached_property
+    def table(self) -> Tensor:
+        """``[places, 4]`` int64: of each place its offset, its rows of B, its rows in all, its rank."""
+        rows = [[place.offset, len(place.out), place.shape.rows, place.whole.rank] for place in self.places]
+        return torch.tensor(rows, dtype=torch.int64).view(-1, 4)
 
     def views(self, buffer: Tensor) -> dict[str, Factors]:
         """The factors of every module as views of ``buffer [size]``, scaling 1: B is contiguous, A a transposed block.

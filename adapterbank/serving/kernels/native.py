@@ -1,0 +1,127 @@
+"""The loops of ``loops.cpp``: compiled by the first write of a process, in one to three seconds, with the machine's compiler.
+
+The library belongs to this process alone, so nothing stale or foreign is ever loaded. One build serves every layout, store and
+dtype. Calls let go of Python's lock and use as many threads as torch does.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from functools import cache
+from itertools import groupby
+from threading import Lock
+
+import torch
+from torch import Tensor
+
+from adapterbank.errors import PlatformError
+from adapterbank.rmm.reconstruct import compiler
+from adapterbank.serving.kernels.reference import Packed, Window
+from adapterbank.serving.packed.fixed import FixedAdapter
+from adapterbank.serving.packed.raw import RawAdapter
+from adapterbank.serving.packed.rmm import RmmAdapter
+
+SOURCE = os.path.join(os.path.dirname(__file__), "loops.cpp")
+_FLAGS = ("-std=c++17", "-O3", "-march=native", "-ffp-contract=off", "-fPIC", "-shared")
+_TYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
+_STORES = {"float32": 0, "bfloat16": 1, "float16": 2, "int8": 3, "int4": 4}
+_LONG, _AT = ctypes.c_int64, ctypes.c_void_p
+_building = Lock()
+
+
+class _Lines(ctypes.Structure):
+    _fields_ = (("values", _AT), ("pitch", _LONG), ("scales", _AT), ("rows", _LONG), ("p", _LONG), ("store", ctypes.c_int))
+
+
+class _Member(ctypes.Structure):
+    _fields_ = (("table", _AT), ("coefficients", _AT), ("type", ctypes.c_int))
+
+
+class _Buffer(ctypes.Structure):
+    _fields_ = (("out", _AT), ("type", ctypes.c_int), ("column", _LONG), ("width", _LONG), ("weight", ctypes.c_float))
+
+
+class _Codes(ctypes.Structure):
+    _fields_ = (
+        ("words", _AT), ("widths", _AT), ("columns", _AT), ("scales", _AT), ("components", _LONG), ("table", _AT), ("pitches", _AT)
+    )  # fmt: skip
+
+
+def write(adapters: Sequence[Packed], outs: Sequence[Tensor], windows: Sequence[Window]) -> None:
+    """Write each adapter into its buffer; neighbours over one basis read it once. Raises PlatformError if nothing compiles."""
+    jobs = list(zip(adapters, outs, windows, strict=True))
+    for _, group in groupby(jobs, key=lambda job: id(job[0].basis) if isinstance(job[0], RmmAdapter) else id(job)):
+        some = list(group)
+        buffers = (_Buffer * len(some))(*(_buffer(out, window) for _, out, window in some))
+        _write([adapter for adapter, _, _ in some], buffers)
+
+
+def _write(adapters: Sequence[Packed], buffers: ctypes.Array[_Buffer]) -> None:
+    places, threads = adapters[0].layout.table, torch.get_num_threads()
+    first = adapters[0]
+    if isinstance(first, FixedAdapter):
+        _library().write_codes(ctypes.byref(_codes(first)), buffers, _at(places), _LONG(len(places)), _LONG(threads))
+        return
+    members = (_Member * len(adapters))(*(_member(each) for each in adapters))
+    _library().write_lines(
+        ctypes.byref(_lines(first)), members, buffers, _LONG(len(members)), _at(places), _LONG(len(places)), _LONG(threads)
+    )
+
+
+def _at(tensor: Tensor | None) -> ctypes.c_void_p:
+    return _AT(None if tensor is None else tensor.data_ptr())
+
+
+def _buffer(out: Tensor, window: Window) -> _Buffer:
+    return _Buffer(_at(out), _TYPES[out.dtype], window.column, -1 if window.width is None else window.width, window.weight)
+
+
+def _lines(adapter: Packed) -> _Lines:
+    if isinstance(adapter, RmmAdapter):
+        held = adapter.basis
+        rows = 0 if held.scales is None else held.scales.shape[1]
+        return _Lines(_at(held.values), held.values.shape[1], _at(held.scales), rows, held.p, _STORES[held.store])
+    assert isinstance(adapter, RawAdapter)
+    return _Lines(_at(adapter.values), 0, _at(adapter.scales), 0, 0, _STORES[adapter.store])
+
+
+def _member(adapter: Packed) -> _Member:
+    if isinstance(adapter, RmmAdapter):
+        return _Member(_at(adapter.table), _at(adapter.coefficients), _TYPES[adapter.coefficients.dtype])
+    assert isinstance(adapter, RawAdapter)
+    return _Member(_at(adapter.table), None, 0)
+
+
+def _codes(adapter: FixedAdapter) -> _Codes:
+    return _Codes(
+        _at(adapter.words), _at(adapter.widths), _at(adapter.columns), _at(adapter.scales), adapter.widths.shape[1],
+        _at(adapter.table), _at(adapter.pitches),
+    )  # fmt: skip
+
+
+def _library() -> ctypes.CDLL:
+    with _building:  # threads that come first together build once
+        return _built()
+
+
+@cache
+def _built() -> ctypes.CDLL:
+    path = compiler()
+    with tempfile.TemporaryDirectory(prefix="adapterbank-") as folder:
+        target = os.path.join(folder, "loops.so")
+        tail = ["-o", target, SOURCE]
+        attempts = [[path or "c++", *_FLAGS, *extra, *tail] for extra in (["-fopenmp"], [])]  # Apple's clang has no OpenMP
+        done = [subprocess.run(each, capture_output=True, text=True, check=False) for each in attempts[:1]]
+        if done[-1].returncode:
+            done.append(subprocess.run(attempts[1], capture_output=True, text=True, check=False))
+        if done[-1].returncode:
+            raise PlatformError(
+                f"backend 'compiled': {path} failed with code {done[-1].returncode}: {done[-1].stderr[-500:]}",
+                hint="backend 'reference' needs no compiler",
+            )
+        return ctypes.CDLL(target)
