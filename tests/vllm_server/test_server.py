@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -148,3 +149,41 @@ def test_directories_stay_while_the_server_lives_and_go_afterwards(server, known
     while Directories(server.cache, 1 << 30).bytes and time.monotonic() < until:
         time.sleep(0.5)
     assert not list((server.cache / "adapters").iterdir())
+
+
+def test_the_page_says_how(tmp_path, monkeypatch):
+    """The blocks of docs/serving.md that start a server and ask it, as they stand there, on a port of our own."""
+    page = (Path(__file__).resolve().parents[2] / "docs" / "serving.md").read_text(encoding="utf-8")
+    serve, ask = re.findall(r"^```sh\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    examples = Path(__file__).resolve().parents[2] / "examples"
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    before = f"""
+set -e
+export HF_HUB_OFFLINE=1 TRANSFORMERS_OFFLINE=1 VLLM_NO_USAGE_STATS=1 VLLM_CPU_KVCACHE_SPACE=1 VLLM_HOST_IP=127.0.0.1
+export ADAPTERBANK=$PWD/bank-serving ADAPTERBANK_CACHE=$PWD/cache PATH={Path(sys.executable).parent}:$PATH
+ln -s {examples} examples
+adapterbank init
+{_steps(page)}
+vllm() {{ shift; python -m vllm.entrypoints.openai.api_server --model "$@" --port {port} --dtype float32 --enforce-eager \\
+  --max-model-len 256 --host 127.0.0.1; }}
+"""
+    script = before + serve
+    process = subprocess.Popen(["bash", "-c", script], cwd=tmp_path, start_new_session=True)
+    try:
+        _wait(Server(process, f"http://127.0.0.1:{port}", Path(os.devnull), tmp_path / "cache"))
+        answer = subprocess.run(
+            ["bash", "-c", ask.replace(":8000", f":{port}")], cwd=tmp_path, capture_output=True, text=True, check=True
+        )
+        assert json.loads(answer.stdout)["model"] == "sql@1" and json.loads(answer.stdout)["choices"][0]["text"].strip()
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait(60)
+
+
+def _steps(page: str) -> str:
+    """The console lines of the part about vLLM."""
+    part = page.split("## With vLLM")[1].split("\n## ")[0]
+    blocks = re.findall(r"^```console\n(.*?)^```$", part, re.MULTILINE | re.DOTALL)
+    return "\n".join(line.removeprefix("$ ") for block in blocks for line in block.splitlines())
