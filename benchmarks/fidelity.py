@@ -85,7 +85,7 @@ def _finish(given: argparse.Namespace, known: Sequence[Reproduced], found: Seque
 
 def _tables(found: Sequence[Measured], judged: Sequence[Target], once: Once) -> dict[str, str]:
     """Every table by the name of its place in the document."""
-    written = {f"sizes {one.family.name}": tables.sizes(one) for one in found if one.has_rivals}
+    written = {f"sizes {one.family.name}": tables.sizes(one) for one in found if one.is_shown}
     written |= {f"bound {one.family.name}": tables.distance(one) for one in found if one.family.name in ("r16", "clinc")}
     written |= {f"accuracy {one.family.name}": tables.accuracy(one) for one in found if one.accuracies}
     written |= {"rates": tables.rates(found), "unbeaten": tables.unbeaten(found), "shared": tables.shared(found)}

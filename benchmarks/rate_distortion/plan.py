@@ -70,7 +70,8 @@ def plans(data: Path, quick: bool) -> list[Plan]:
     for kind in KINDS:
         for share in SHARES:
             name = f"chain-{kind}-{round(100 * share)}"
-            found.append(Plan(name, partial(_chain, source, share, kind), _errors(*_CHAIN), _errors(*_CHAIN), rivals=False))
+            alone = _errors(0.90, 0.66, *_CHAIN, 0.018)
+            found.append(Plan(name, partial(_chain, source, share, kind), alone, _errors(*_CHAIN)))
     return found
 
 

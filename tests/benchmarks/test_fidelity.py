@@ -13,6 +13,7 @@ from benchmarks.baselines.published import KNOWN, Reproduced
 from benchmarks.harness import Spread
 from benchmarks.rate_distortion import tables, whole_bank
 from benchmarks.rate_distortion.accuracies import OFF, ORIGINAL
+from benchmarks.rate_distortion.curves import LEAST_ERROR
 from benchmarks.rate_distortion.families import REAL, Family, real
 from benchmarks.rate_distortion.goals import follower_savings, goals, savings
 from benchmarks.rate_distortion.lossless import Lossless
@@ -168,3 +169,9 @@ def test_plans_have_names_of_their_own_and_cover_every_real_family(tmp_path: Pat
     names = [plan.name for plan in plans(tmp_path, quick=False)]
     assert len(set(names)) == len(names)
     assert set(REAL) < set(names)
+
+
+def test_this_coder_is_measured_beside_every_point_of_a_rival(tmp_path: Path) -> None:
+    for plan in plans(tmp_path, quick=False):
+        errors = [target.max_error or 1.0 for target in plan.alone]
+        assert plan.rivals and max(errors) >= 0.9 and min(errors) < LEAST_ERROR, plan.name
