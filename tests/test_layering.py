@@ -15,8 +15,12 @@ PACKAGE = ROOT / "adapterbank"
 MODULE_LINES, FUNCTION_LINES = 320, 50
 
 FOUNDATION = {"lora", "linalg", "errors", "refs", "container", "locks", "disk_errors", "__version__"}
-ROOMS = {"vault", "catalog", "peft_format", "rmm", "codecs", "merge", "serving", "report"}
-DOWN_THE_LINE = {"codecs": {"rmm"}, "serving": {"codecs", "rmm"}}  # the neighbours that a room may look at
+ROOMS = {"vault", "catalog", "peft_format", "rmm", "codecs", "merge", "calibration", "serving", "report"}
+DOWN_THE_LINE = {  # the neighbours that a room may look at
+    "codecs": {"rmm"},
+    "calibration": {"merge"},
+    "serving": {"codecs", "rmm"},
+}
 
 NO_TORCH = (
     "vault",
@@ -29,7 +33,8 @@ NO_TORCH = (
     "peft_format.source",
     "peft_format.check",
 )
-NO_DISK = ("lora", "linalg", "rmm", "codecs", "merge")
+NO_DISK = ("lora", "linalg", "rmm", "codecs", "merge", "calibration")
+MERGE_VALUES = {"artefacts", "core", "inputs", "least_squares", "options", "stack"}  # no engine, no method
 NEEDS_NO_BANK = {"adapterbank.merge.all_methods"}  # a literal table that the command line prints
 HEAVY = {"torch", "peft", "transformers", "safetensors.torch"}
 
@@ -161,6 +166,13 @@ def test_rooms_do_not_look_at_their_neighbours(room: str) -> None:
         for found in imports(path):
             if found.target.startswith("adapterbank."):
                 assert top(found.target) in allowed, f"{path}:{found.line} imports {found.target}"
+
+
+def test_calibration_sees_only_the_values_of_merge() -> None:
+    for path in (p for p in modules() if within(dotted(p), ("calibration",))):
+        for found in imports(path):
+            seen = found.target.removeprefix("adapterbank.merge.").split(".")[0]
+            assert seen == found.target.split(".")[0] or seen in MERGE_VALUES, f"{path}:{found.line} imports {found.target}"
 
 
 def test_the_foundation_sees_no_room() -> None:

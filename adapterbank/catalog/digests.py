@@ -55,6 +55,7 @@ PROTECTED: Mapping[str, tuple[str, ...]] = {
         "id", "basis_id", "version_id", "codec", "object", "reference_objects", "bytes", "error", "error_kind",
         "absent", "module_errors",
     ),
+    "artefacts": ("id", "family", "kind", "adapters", "object", "bytes", "created"),
     "edges": ("dependent", "needed", "kind"),
 }  # fmt: skip
 

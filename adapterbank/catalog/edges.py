@@ -9,10 +9,11 @@ from sqlalchemy import ColumnElement, Connection, Select, select
 
 from adapterbank.catalog import digests
 from adapterbank.catalog.rows import Edge
-from adapterbank.catalog.tables import aliases, bases, edges, members, names, objects, versions
+from adapterbank.catalog.tables import aliases, artefacts, bases, edges, members, names, objects, versions
 
 WEIGHTS, CONFIG, BASIS, FORM = "weights", "config", "basis", "form"
 EXACT, DIFFERENCE = "exact", "difference"  # to the coded object, and to the version whose bytes decoding it needs
+ARTEFACT, OF, USING = "artefact", "of", "using"  # artefact to its object, to its versions; merge to the artefacts it used
 BOUNDED, MEMBER, REFERENCE, CONSTITUENT, ALIAS = "bounded", "member", "reference", "constituent", "alias"
 _CHUNK = 500
 
@@ -73,6 +74,8 @@ def _labels(nodes: list[int]) -> Iterable[tuple[Select[Any], str]]:
     numbered = select(bases.c.id, names.c.name, bases.c.number).join_from(bases, names)
     yield numbered.where(bases.c.id.in_(nodes)), "basis {}@{}"
     yield select(objects.c.id, objects.c.digest).where(objects.c.id.in_(nodes)), "object sha256:{:.12}"
+    made = select(artefacts.c.id, artefacts.c.kind, artefacts.c.object).where(artefacts.c.id.in_(nodes))
+    yield made, "artefact {} sha256:{:.12}"
     yield (
         select(members.c.id, names.c.name, versions.c.number, basis_names.c.name, bases.c.number)
         .join_from(members, versions, versions.c.id == members.c.version_id)

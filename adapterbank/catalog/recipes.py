@@ -10,7 +10,7 @@ from sqlalchemy import Connection, select
 
 from adapterbank.catalog import digests, edges
 from adapterbank.catalog import tables as t
-from adapterbank.catalog.rows import Recipe, Version
+from adapterbank.catalog.rows import Artefact, Recipe, Version
 from adapterbank.container import canonical_json
 
 
@@ -23,8 +23,12 @@ def add(
     residual: float,
     environment: Mapping[str, Any],
     constituents: Iterable[Version],
+    artefacts: Iterable[Artefact] = (),
 ) -> Recipe:
-    """Record how the merge ``version`` was made; its constituents can then not be removed before it."""
+    """Record how the merge ``version`` was made; its constituents and what it used can then not be removed before it.
+
+    ``body["artefacts"]`` names the objects of ``artefacts``, if there are any.
+    """
     values = {
         "version_id": version.id,
         "method": method,
@@ -35,6 +39,8 @@ def add(
     digests.insert(tx, t.recipes, values)
     for node in sorted({constituent.id for constituent in constituents}):
         edges.add(tx, version.id, node, edges.CONSTITUENT)
+    for node in sorted({artefact.id for artefact in artefacts}):
+        edges.add(tx, version.id, node, edges.USING)
     return Recipe(version.ref, method, dict(body), residual, dict(environment))
 
 

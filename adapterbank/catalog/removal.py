@@ -9,7 +9,7 @@ from sqlalchemy import Connection, select
 
 from adapterbank.catalog import edges, objects
 from adapterbank.catalog import tables as t
-from adapterbank.catalog.rows import Basis, Edge, Member, StoredObject, Version
+from adapterbank.catalog.rows import Artefact, Basis, Edge, Member, StoredObject, Version
 from adapterbank.errors import InUseError
 
 
@@ -40,6 +40,11 @@ def remove_member(tx: Connection, member: Member) -> list[StoredObject]:
     return _remove(tx, edges.labels(tx, [member.id]))
 
 
+def remove_artefacts(tx: Connection, artefacts: Iterable[Artefact]) -> list[StoredObject]:
+    """Take artefacts away. Raises InUseError listing the merges that used one: they could not be replayed without data."""
+    return _remove(tx, edges.labels(tx, [artefact.id for artefact in artefacts]))
+
+
 def _remove(tx: Connection, nodes: Mapping[int, str]) -> list[StoredObject]:
     """Remove nodes, told by their labels, with what is their own: edges first, so that their order does not matter."""
     groups = {node: _own(tx, node) for node in sorted(nodes, reverse=True)}
@@ -51,15 +56,17 @@ def _remove(tx: Connection, nodes: Mapping[int, str]) -> list[StoredObject]:
         needed += [target for _, target, _ in edges.pairs(tx, t.edges.c.dependent.in_(own))]
         tx.execute(t.edges.delete().where(t.edges.c.dependent.in_(own)))
     for own in groups.values():
-        for table in (t.members, t.versions, t.bases, t.nodes):
+        for table in (t.members, t.artefacts, t.versions, t.bases, t.nodes):
             tx.execute(table.delete().where(table.c.id.in_(own)))
     return objects.release(tx, needed)
 
 
 def _own(tx: Connection, node: int) -> list[int]:
-    """The node, and the forms that belong to it where it is a version or a basis."""
-    c = t.members.c
-    return [node, *tx.scalars(select(c.id).where((c.version_id == node) | (c.basis_id == node)))]
+    """The node, and where it is a version or a basis the forms and the statistics that belong to it."""
+    c, of = t.members.c, (t.edges.c.needed == node) & (t.edges.c.kind == edges.OF)
+    statistics = select(t.artefacts.c.id).join(t.edges, t.edges.c.dependent == t.artefacts.c.id)
+    forms = tx.scalars(select(c.id).where((c.version_id == node) | (c.basis_id == node))).all()
+    return [node, *forms, *tx.scalars(statistics.where(of, t.artefacts.c.family == "statistics"))]
 
 
 def _blocking(tx: Connection, own: list[int], going: Set[int]) -> list[Edge]:
@@ -80,6 +87,10 @@ def _hint(blocking: list[Edge]) -> str:
         return "adapterbank alias remove NAME@ALIAS, or set it to another version"
     if edges.CONSTITUENT in kinds:
         return "remove the merges first, or together with it"
+    if edges.USING in kinds:
+        return "these merges are replayed from it: remove them first"
+    if edges.OF in kinds:
+        return "coefficients were found for it: adapterbank artefacts remove sha256:…"
     if edges.DIFFERENCE in kinds:
         return "their bytes are coded as differences to it: adapterbank compact REF… --level original first, or remove them too"
     if edges.REFERENCE in kinds:

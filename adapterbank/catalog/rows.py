@@ -243,6 +243,42 @@ class Recipe:
 
 
 @dataclass(frozen=True, slots=True)
+class NewArtefact:
+    """A result of calibration to be added: ``family`` is ``statistics`` (of one adapter) or ``coefficients`` (over several),
+    ``kind`` the procedure's; ``adapters`` are content digests."""
+
+    family: str
+    kind: str
+    adapters: tuple[str, ...]
+    object: str
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Artefact:
+    """A stored result of calibration, from which merges are made without data. ``versions`` are those it was made for."""
+
+    id: int
+    family: str
+    kind: str
+    object: str
+    bytes: int
+    created: str
+    adapters: tuple[str, ...] = field(repr=False)
+    versions: tuple[str, ...]
+
+    @property
+    def ref(self) -> str:
+        """How commands name it."""
+        return f"sha256:{self.object[:12]}"
+
+    @property
+    def label(self) -> str:
+        """What it is, in words: ``gram of sql@1``."""
+        return f"{self.kind} of {', '.join(self.versions)}"
+
+
+@dataclass(frozen=True, slots=True)
 class Edge:
     """``dependent`` needs ``needed``, both as labels: ``version sql@1``, ``member sql@1 of b1@2``, ``form rd of sql@1`` …"""
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Table, and_, func, or_, select
 from sqlalchemy.exc import DBAPIError
@@ -12,7 +13,7 @@ from sqlalchemy.exc import DBAPIError
 from adapterbank.catalog import tables as t
 from adapterbank.errors import Problem
 
-_KINDS = {"version": t.versions, "basis": t.bases, "member": t.members, "object": t.objects}
+_KINDS = {"version": t.versions, "basis": t.bases, "member": t.members, "artefact": t.artefacts, "object": t.objects}
 
 
 def problems(tx: Connection) -> Iterator[Problem]:
@@ -24,6 +25,7 @@ def problems(tx: Connection) -> Iterator[Problem]:
         yield from _objects(tx)
         yield from _forms(tx)
         yield from _coded(tx)
+        yield from _artefacts(tx)
     except DBAPIError as reason:
         yield Problem("unreadable_row", f"a row cannot be read: {reason.orig}", "catalog.db")
     if tx.dialect.name == "sqlite":
@@ -66,6 +68,7 @@ def _objects(tx: Connection) -> Iterator[Problem]:
     yield from _without_object(tx, t.versions, "weights", "weights", original)
     yield from _without_object(tx, t.bases, "object", "basis", t.bases.c.object.is_not(None))
     yield from _without_object(tx, t.members, "object", "form")
+    yield from _without_object(tx, t.artefacts, "object", "artefact")
 
 
 def _without_object(tx: Connection, table: Table, column: str, kind: str, *where: ColumnElement[bool]) -> Iterator[Problem]:
@@ -122,6 +125,38 @@ def _references(tx: Connection) -> Iterator[Problem]:
         if found.get(node, set()) != named.get(node, set()):
             said = "the edges 'reference' to what it was coded against are missing or lead elsewhere"
             yield Problem("edge", said, f"row of members (id {node})")
+
+
+def _artefacts(tx: Connection) -> Iterator[Problem]:
+    """Each artefact has an edge to a version of every content that it was made for, each merge one to what it used."""
+    of = and_(t.edges.c.dependent == t.artefacts.c.id, t.edges.c.kind == "of")
+    joined = t.artefacts.outerjoin(t.edges, of).outerjoin(t.versions, t.versions.c.id == t.edges.c.needed)
+    made = select(t.artefacts.c.id, t.artefacts.c.adapters, t.versions.c.content).select_from(joined)
+    yield from _unlike(tx.execute(made), "of", "artefacts", _listed)
+    using = and_(t.edges.c.dependent == t.recipes.c.version_id, t.edges.c.kind == "using")
+    joined = t.recipes.outerjoin(t.edges, using).outerjoin(t.artefacts, t.artefacts.c.id == t.edges.c.needed)
+    used = select(t.recipes.c.version_id, t.recipes.c.body, t.artefacts.c.object).select_from(joined)
+    yield from _unlike(tx.execute(used), "using", "recipes", _used)
+
+
+def _unlike(rows: Iterable[Any], kind: str, table: str, named: Callable[[str], set[str] | None]) -> Iterator[Problem]:
+    """Rows (id, text, digest at the end of an edge) whose edges do not lead to exactly what the text names."""
+    texts: dict[int, str] = {}
+    found: dict[int, set[str]] = {}
+    for node, text, digest in rows:
+        texts[node] = text
+        found.setdefault(node, set()).update([] if digest is None else [digest])
+    for node, text in texts.items():
+        if found[node] != named(text):
+            yield Problem("edge", f"the edges {kind!r} are missing or lead elsewhere", f"row of {table} (id {node})")
+
+
+def _used(body: str) -> set[str] | None:
+    """The objects of the artefacts in the body of a recipe."""
+    try:
+        return set(json.loads(body).get("artefacts", ()))
+    except (ValueError, TypeError, AttributeError):
+        return None
 
 
 def _listed(text: str) -> set[str] | None:

@@ -1,6 +1,6 @@
 """The tables. Types and constraints are portable (SQLite now, PostgreSQL by URL later); the schema is made by Alembic only.
 
-Every version, basis, member and object is a row of ``nodes``, whose ids are never given twice; its own table uses that
+Every version, basis, member, artefact and object is a row of ``nodes``, whose ids are never given twice; its own table uses that
 id as primary key, and ``edges`` joins nodes: the one place that says what needs what. Times and JSON are text, so that
 a row's digest is the same on every database; ``row_digest`` covers the fields that ``digests.PROTECTED`` lists.
 """
@@ -224,6 +224,22 @@ recipes = Table(
     Column("environment", Text, nullable=False),
     _seal(),
     CheckConstraint("residual >= 0", name="residual"),
+)
+
+# What calibration made: an object, and in ``adapters`` the contents that it was made for, sorted, as JSON.
+artefacts = Table(
+    "artefacts",
+    metadata,
+    Column("id", ForeignKey("nodes.id", ondelete="RESTRICT"), primary_key=True),
+    Column("family", _WORD, nullable=False),
+    Column("kind", _WORD, nullable=False),
+    Column("adapters", Text, nullable=False),
+    _digest("object", unique=True),
+    Column("bytes", BigInteger, nullable=False),
+    Column("created", _TIME, nullable=False),
+    _seal(),
+    Index(None, "kind", "adapters"),
+    CheckConstraint("family IN ('statistics', 'coefficients')", name="family"),
 )
 
 _ERROR_KIND = "error_kind IN ('measured', 'bound')"

@@ -32,11 +32,11 @@ def disjoint_mean(tiles: Tensor, elected: Tensor, shares: Tensor) -> Tensor:
     return tiles.masked_fill(~agree, 0.0).sum(dim=0) / divisor.masked_fill(divisor == 0, 1.0)
 
 
-def majority_sign(spaces: Iterable[tuple[Space, Sparsify]], weights: Sequence[float]) -> float:
+def majority_sign(spaces: Iterable[tuple[Space, Sparsify, Sequence[float]]]) -> float:
     """+1, −1 or 0: the sign of Σ sign(Σ_i w_i·ΔW_i) over all entries."""
     votes = sum(
         float(tiles.sum(dim=0).sign().sum())
-        for space, sparsify in spaces
+        for space, sparsify, weights in spaces
         for _, tiles in weighted_tiles(space, sparsify, weights)
     )
     return float((votes > 0) - (votes < 0))
@@ -55,6 +55,6 @@ def sign_consensus(
     ``normalize``: the mean divides by the ``count`` of agreeing entries, or by the sum of their ``weights``' sizes.
     ``majority`` is asked only if entries cancel exactly; by default it is the majority of this module.
     """
-    ask = majority or cache(lambda: majority_sign([(space, sparsify)], weights))
+    ask = majority or cache(lambda: majority_sign([(space, sparsify, weights)]))
     shares = torch.tensor([abs(weight) if normalize == "weights" else 1.0 for weight in weights], dtype=torch.float64)
     return stream(space, sparsify, weights, lambda tiles: disjoint_mean(tiles, elect(tiles, ask), shares))

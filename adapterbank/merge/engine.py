@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -12,11 +12,14 @@ from adapterbank.errors import UsageError
 from adapterbank.lora.adapter import Adapter, Factors
 from adapterbank.lora.delta import relative
 from adapterbank.lora.layout import ModuleShape
+from adapterbank.merge.conditions import Conditions
 from adapterbank.merge.core import Cut, LowRank, refactor
 from adapterbank.merge.determinism import fixed_arithmetic
 from adapterbank.merge.inputs import Inputs, common_extras
+from adapterbank.merge.least_squares import cut_under
 from adapterbank.merge.method import Method, Piece
 from adapterbank.merge.options import parse_options
+from adapterbank.merge.preparation import finished
 from adapterbank.merge.registry import find
 
 Progress = Callable[[int, int], None]
@@ -27,7 +30,8 @@ class Merged:
     """A merge and what the cut to rank k lost.
 
     ``adapter`` has scaling 1 everywhere; ``rank`` is its largest. ``residual`` is (Σ_m ‖M_m − M_m,k‖² / Σ_m ‖M_m‖²)^½ before
-    rounding to the output's dtype, ``module_residuals`` the same quotient per module; ``report`` is the method's own.
+    rounding to the output's dtype, ``module_residuals`` the same quotient per module; ``report`` is the method's own, and
+    ``facts`` its numbers per module.
     """
 
     adapter: Adapter
@@ -35,6 +39,7 @@ class Merged:
     module_residuals: Mapping[str, float]
     rank: int
     report: Mapping[str, float | str] = field(default_factory=dict)
+    facts: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
 
 def merge(  # noqa: PLR0913 - each is a field of a recipe; all but three are keyword-only
@@ -47,14 +52,15 @@ def merge(  # noqa: PLR0913 - each is a field of a recipe; all but three are key
     options: Mapping[str, Any] | None = None,
     seed: int = 0,
     dtype: torch.dtype = torch.float32,
+    conditions: Conditions | None = None,
     progress: Progress | None = None,
 ) -> Merged:
     """Merge ``adapters`` by the method of that name into one adapter of the same base model.
 
     ``names`` are the adapters' content digests: they set the order of summation and key the random streams. ``rank`` is
     the output's rank in every module; by default each module gets its largest input rank, and a method that keeps its own
-    factors (``cat``, ``linear_factors``) is not cut. A module that an adapter lacks counts as a zero delta. ``progress``
-    is called with (modules done, modules in all). The same arguments give the same bits in the same environment.
+    factors (``cat``, ``linear_factors``) is not cut. ``progress`` is called with (modules done, modules in all).
+    The same arguments give the same bits in the same environment.
 
     Raises UsageError (unknown method or option, a bad value, no adapters) and IncompatibleError (modules of different
     shapes, tensors beside the factors that differ, ranks a method cannot join).
@@ -63,13 +69,14 @@ def merge(  # noqa: PLR0913 - each is a field of a recipe; all but three are key
         raise UsageError(f"rank: got {rank}, expected at least 1")
     chosen = find(method)
     values = parse_options(method, chosen.options, options or {})
-    inputs = Inputs.of(adapters, weights, names, seed)
+    inputs = Inputs.of(adapters, weights, names, seed, conditions, ordered=chosen.ordered)
     extras = common_extras(inputs)
     tally = _Tally()
     modules: dict[str, Factors] = {}
     with fixed_arithmetic():
         for done, piece in enumerate(chosen.merge(inputs, **values), start=1):
             shape = inputs.shapes[piece.module]
+            piece = _finished(inputs, piece)
             cut = _cut(chosen, piece, rank, shape)
             modules[piece.module] = _rounded(cut.factors, shape, dtype)
             tally.add(piece, cut)
@@ -77,13 +84,22 @@ def merge(  # noqa: PLR0913 - each is a field of a recipe; all but three are key
                 progress(done, len(inputs.shapes))
     bases = {adapter.base_model for adapter in inputs.adapters}
     merged = Adapter(modules, bases.pop() if len(bases) == 1 else None, extras)
-    return Merged(merged, tally.residual, tally.modules, merged.rank, tally.report)
+    return Merged(merged, tally.residual, tally.modules, merged.rank, tally.report, tally.facts)
+
+
+def _finished(inputs: Inputs, piece: Piece) -> Piece:
+    if not inputs.conditions.prepare:
+        return piece
+    return replace(piece, matrix=finished(inputs.original(piece.module), inputs.conditions.prepare, piece.matrix))
 
 
 def _cut(method: Method, piece: Piece, rank: int | None, shape: ModuleShape) -> Cut:
     if method.keeps_rank and rank is None and isinstance(piece.matrix, LowRank):
         return Cut(piece.matrix, 0.0, 0.0)
-    return refactor(piece.matrix, rank if rank is not None else shape.rank)
+    wanted = rank if rank is not None else shape.rank
+    if piece.metric is not None and isinstance(piece.matrix, LowRank):
+        return cut_under(piece.matrix, piece.metric, wanted)
+    return refactor(piece.matrix, wanted)
 
 
 def _rounded(factors: LowRank, shape: ModuleShape, dtype: torch.dtype) -> Factors:
@@ -100,10 +116,13 @@ class _Tally:
 
     def __init__(self) -> None:
         self.modules: dict[str, float] = {}
+        self.facts: dict[str, Mapping[str, float]] = {}
         self._sums: dict[str, tuple[float, float]] = {"": (0.0, 0.0)}
 
     def add(self, piece: Piece, cut: Cut) -> None:
         self.modules[piece.module] = relative(cut.squared_error, cut.squared_norm)
+        if piece.facts:
+            self.facts[piece.module] = dict(piece.facts)
         for name, (error, norm) in {**piece.errors, "": (cut.squared_error, cut.squared_norm)}.items():
             errors, norms = self._sums.get(name, (0.0, 0.0))
             self._sums[name] = (errors + error, norms + norm)

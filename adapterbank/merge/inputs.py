@@ -5,56 +5,27 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isfinite
+from typing import get_args
 
 import torch
 from torch import Tensor
 
 from adapterbank.errors import IncompatibleError, UsageError
-from adapterbank.lora.adapter import Adapter
+from adapterbank.lora.adapter import Adapter, Factors
 from adapterbank.lora.layout import Layout, ModuleShape
-from adapterbank.merge.core import LowRank
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Stack:
-    """One module of n adapters: ``ΔW_i = lefts[i] @ rights[i].T``, the scaling folded into ``lefts`` once.
-
-    ``lefts[i]`` is ``[d_out, r_i]`` and ``rights[i]`` ``[d_in, r_i]``, float64. An adapter without this module has
-    ``r_i = 0``: its delta is zero. ``rank`` is the largest ``r_i``.
-    """
-
-    module: str
-    lefts: tuple[Tensor, ...]
-    rights: tuple[Tensor, ...]
-    rank: int
-
-    def __len__(self) -> int:
-        return len(self.lefts)
-
-    @property
-    def d_out(self) -> int:
-        return int(self.lefts[0].shape[0])
-
-    @property
-    def d_in(self) -> int:
-        return int(self.rights[0].shape[0])
-
-    def rows(self, index: int, rows: slice) -> Tensor:
-        """The rows ``[rows, d_in]`` of adapter ``index``'s dense ΔW."""
-        return self.lefts[index][rows] @ self.rights[index].T
-
-    def combine(self, coefficients: Sequence[float]) -> LowRank:
-        """``Σ_i coefficients[i]·ΔW_i``, exact: the factors side by side."""
-        scaled = [left * c for left, c in zip(self.lefts, coefficients, strict=True)]
-        return LowRank(torch.cat(scaled, dim=1), torch.cat(self.rights, dim=1))
+from adapterbank.merge.artefacts import Coefficients, Statistics
+from adapterbank.merge.conditions import Absent, Conditions
+from adapterbank.merge.preparation import prepared
+from adapterbank.merge.stack import Stack
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Inputs:
-    """The whole input of a merge, in order of name, so that the order in which adapters were given cannot matter.
+    """The whole input of a merge. ``names`` are content digests; they key the random streams.
 
-    ``names`` are content digests; they key the random streams. Iterating gives one :class:`Stack` per module, in order of
-    name, built when asked for; a method that needs a first pass over the whole model iterates twice.
+    Adapters are in order of name, so that the order in which they were given cannot matter, unless the method is sequential.
+    Iterating gives one :class:`Stack` per module, in order of name, built when asked for; a method that needs a first pass
+    over the whole model iterates twice. ``schedules`` holds weights by module where they are not ``weights``.
     """
 
     adapters: tuple[Adapter, ...]
@@ -62,25 +33,50 @@ class Inputs:
     names: tuple[str, ...]
     seed: int
     shapes: Mapping[str, ModuleShape] = field(default_factory=dict)
+    schedules: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    conditions: Conditions = field(default_factory=Conditions)
 
     @classmethod
-    def of(cls, adapters: Sequence[Adapter], weights: Sequence[float], names: Sequence[str], seed: int) -> Inputs:
-        """Check and sort. Raises UsageError for counts or weights, IncompatibleError for modules of different shapes."""
-        if not adapters:
-            raise UsageError("nothing to merge: expected at least one adapter")
-        if not len(adapters) == len(weights) == len(names):
-            raise UsageError(f"got {len(adapters)} adapters, {len(weights)} weights and {len(names)} names")
-        if not all(isfinite(weight) for weight in weights):
-            raise UsageError(f"weights must be finite numbers, got {list(weights)}")
-        order = sorted(range(len(names)), key=lambda i: (names[i], weights[i]))
+    def of(
+        cls,
+        adapters: Sequence[Adapter],
+        weights: Sequence[float],
+        names: Sequence[str],
+        seed: int,
+        conditions: Conditions | None = None,
+        *,
+        ordered: bool = False,
+    ) -> Inputs:
+        """Check and sort (not if ``ordered``: then the order given is that of the merge).
+
+        Raises UsageError for counts or weights, IncompatibleError for modules of different shapes, or with
+        ``absent="refuse"`` for a module that an adapter lacks.
+        """
+        given = conditions or Conditions()
+        _check(len(adapters), names, [weights, *given.schedules.values()], given.absent)
+        order = list(range(len(names))) if ordered else sorted(range(len(names)), key=lambda i: (names[i], weights[i]))
         largest = {place.name: place for place in Layout.union(adapter.shapes for adapter in adapters)}  # by ascending rank
+        if given.absent == "refuse":
+            _refuse_absent(adapters, names, largest)
         return cls(
             tuple(adapters[i] for i in order),
             tuple(float(weights[i]) for i in order),
             tuple(names[i] for i in order),
             seed,
             dict(sorted(largest.items())),
+            {module: tuple(float(own[i]) for i in order) for module, own in given.schedules.items()},
+            given,
         )
+
+    @property
+    def statistics(self) -> Mapping[str, Mapping[str, Statistics]]:
+        """What is known of each adapter's data, by kind and adapter name."""
+        return self.conditions.statistics
+
+    @property
+    def coefficients(self) -> Coefficients | None:
+        """What was learned for these adapters."""
+        return self.conditions.coefficients
 
     def __len__(self) -> int:
         return len(self.adapters)
@@ -88,24 +84,64 @@ class Inputs:
     def __iter__(self) -> Iterator[Stack]:
         return (self.stack(module) for module in self.shapes)
 
-    def alone(self, index: int) -> Inputs:
-        """The same modules with adapter ``index`` only."""
-        pick = slice(index, index + 1)
-        return Inputs(self.adapters[pick], self.weights[pick], self.names[pick], self.seed, self.shapes)
-
     def stack(self, module: str) -> Stack:
-        """The factors of ``module`` of every adapter, in float64 copies."""
+        """The factors of ``module`` of every adapter, in float64 copies, prepared."""
+        return prepared(self.original(module), self.conditions.prepare)
+
+    def original(self, module: str) -> Stack:
+        """The same before any preparation."""
         shape = self.shapes[module]
-        lefts, rights = [], []
-        for adapter in self.adapters:
-            factors = adapter.modules.get(module)
-            if factors is None:
-                lefts.append(torch.zeros(shape.d_out, 0, dtype=torch.float64))
-                rights.append(torch.zeros(shape.d_in, 0, dtype=torch.float64))
-            else:
-                lefts.append(factors.B.detach().to("cpu", torch.float64) * factors.scaling)
-                rights.append(factors.A.detach().to("cpu", torch.float64).T.clone(memory_format=torch.contiguous_format))
-        return Stack(module, tuple(lefts), tuple(rights), shape.rank)
+        weights = self.schedules.get(module, self.weights)
+        found = [adapter.modules.get(module) for adapter in self.adapters]
+        held = [i for i, factors in enumerate(found) if factors is not None or self.conditions.absent != "renormalize"]
+        if len(held) < len(found):
+            weights = _renormalized(weights, held)
+        sides = [_sides(found[i], shape) for i in held]
+        return Stack(
+            module,
+            tuple(self.names[i] for i in held),
+            tuple(weights[i] for i in held),
+            tuple(left for left, _ in sides),
+            tuple(right for _, right in sides),
+            shape.rank,
+            self.seed,
+            tuple(held),
+        )
+
+
+def _check(count: int, names: Sequence[str], weights: Sequence[Sequence[float]], absent: str) -> None:
+    if not count:
+        raise UsageError("nothing to merge: expected at least one adapter")
+    for own in weights:
+        if not count == len(own) == len(names):
+            raise UsageError(f"got {count} adapters, {len(own)} weights and {len(names)} names")
+        if not all(isfinite(weight) for weight in own):
+            raise UsageError(f"weights must be finite numbers, got {list(own)}")
+    if absent not in get_args(Absent):
+        raise UsageError(f"absent: got {absent!r}, expected one of {', '.join(get_args(Absent))}")
+
+
+def _refuse_absent(adapters: Sequence[Adapter], names: Sequence[str], modules: Mapping[str, ModuleShape]) -> None:
+    for adapter, name in zip(adapters, names, strict=True):
+        lacking = sorted(modules.keys() - adapter.modules.keys())
+        if lacking:
+            raise IncompatibleError(
+                f"adapter {name[:12]} lacks {len(lacking)} of {len(modules)} modules, among them {lacking[0]!r}",
+                hint="--absent zero counts them as zero, --absent renormalize leaves the adapter out there",
+            )
+
+
+def _renormalized(weights: Sequence[float], held: Sequence[int]) -> tuple[float, ...]:
+    """Weights of the same sum when only ``held`` of the adapters are there; as they were where that sum would be 0."""
+    present, total = sum(weights[i] for i in held), sum(weights)
+    return tuple(weight * total / present for weight in weights) if present and total else tuple(weights)
+
+
+def _sides(factors: Factors | None, shape: ModuleShape) -> tuple[Tensor, Tensor]:
+    if factors is None:
+        return torch.zeros(shape.d_out, 0, dtype=torch.float64), torch.zeros(shape.d_in, 0, dtype=torch.float64)
+    left = factors.B.detach().to("cpu", torch.float64) * factors.scaling
+    return left, factors.A.detach().to("cpu", torch.float64).T.clone(memory_format=torch.contiguous_format)
 
 
 def common_extras(inputs: Inputs) -> Mapping[str, Tensor]:

@@ -22,18 +22,22 @@ LAWS: Mapping[str, str] = {
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Piece:
-    """The merge of one module: ``matrix`` is its ΔW, thin or dense ``[d_out, d_in]``, float64.
+    """The merge of one module: ``matrix`` is its ΔW, thin or dense ``[d_out, d_in]``.
 
     ``errors`` holds ``(squared error, squared norm)`` by name; the engine sums each over the modules and reports the
-    relative error of the whole.
+    relative error of the whole. ``facts`` are numbers of this module, reported as they are. A thin matrix may come with a
+    ``metric`` S, ``[d_in, d_in]`` or a diagonal ``[d_in]``, positive definite: it is cut to its rank under ‖D·S^½‖.
     """
 
     module: str
     matrix: LowRank | Tensor
     errors: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    facts: Mapping[str, float] = field(default_factory=dict)
+    metric: Tensor | None = None
 
 
 Pieces = Iterator[Piece]
+Kind = Literal["linear", "equivariant", "elementwise", "factors", "coefficients", "statistics"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,17 +47,21 @@ class Method:
     ``merge(inputs, **options)`` yields one :class:`Piece` per module of :class:`~adapterbank.merge.inputs.Inputs`; its
     keyword-only arguments are the method's options. ``laws`` maps a law of :data:`LAWS` to the options at which it holds
     (none: at the defaults); a law that is not there does not hold. ``keeps_rank``: without an explicit rank the pieces'
-    own factors are the output and nothing is cut.
+    own factors are the output and nothing is cut. ``needs`` names what it takes beside adapters and weights: kinds of
+    :class:`~adapterbank.merge.artefacts.Statistics`, ``coefficients``, or ``metric``. ``ordered``: a sequential method, to
+    which the adapters come in the order given and not in that of their digests.
     """
 
     name: str
     merge: Callable[..., Pieces]
-    kind: Literal["linear", "elementwise", "factors"]
+    kind: Kind
     summary: str
     formula: str
     source: str
     laws: Mapping[str, Mapping[str, Any]]
     keeps_rank: bool = False
+    needs: tuple[str, ...] = ()
+    ordered: bool = False
 
     @property
     def options(self) -> tuple[Option, ...]:

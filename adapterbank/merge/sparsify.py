@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
+from functools import partial
 
 from torch import Tensor
 
 from adapterbank.merge.elementwise import Space, Sparsify, row_tiles
-from adapterbank.merge.inputs import Inputs, Stack
+from adapterbank.merge.inputs import Inputs
 from adapterbank.merge.selection import kth_largest
+from adapterbank.merge.stack import Stack
 from adapterbank.merge.streams import kept, stream_key
 
 
@@ -17,9 +19,9 @@ def trim(thresholds: Sequence[float]) -> Sparsify:
     return lambda index, _rows, tile: tile.masked_fill(tile.abs() < thresholds[index], 0.0)
 
 
-def drop(inputs: Inputs, stack: Stack, density: float) -> Sparsify:
+def drop(stack: Stack, density: float) -> Sparsify:
     """Keep each entry with probability ``density`` and divide it by ``density`` (DARE); masks keyed by adapter and module."""
-    keys = [stream_key(inputs.seed, name, stack.module) for name in inputs.names]
+    keys = [stream_key(stack.seed, name, stack.module) for name in stack.names]
 
     def sparsify(index: int, rows: slice, tile: Tensor) -> Tensor:
         mask = kept(keys[index], rows.start * stack.d_in, tile.numel(), density).view_as(tile)
@@ -37,11 +39,13 @@ def model_thresholds(inputs: Inputs, density: float) -> list[float]:
     """The same over all modules of the merge as one vector; a module that an adapter lacks counts as zeros."""
     entries = sum(shape.d_out * shape.d_in for shape in inputs.shapes.values())
 
-    def sizes(index: int) -> Callable[[], Iterable[Tensor]]:
-        alone = inputs.alone(index)
-        return lambda: (stack.rows(0, rows).abs() for stack in alone for rows in row_tiles(stack))
+    def sizes(index: int) -> Iterable[Tensor]:
+        for stack in inputs:
+            if index in stack.members:
+                at = stack.members.index(index)
+                yield from (stack.rows(at, rows).abs() for rows in row_tiles(stack))
 
-    return [kth_largest(sizes(index), _count(density, entries)) for index in range(len(inputs))]
+    return [kth_largest(partial(sizes, index), _count(density, entries)) for index in range(len(inputs))]
 
 
 def _module_threshold(space: Space, index: int, density: float) -> float:

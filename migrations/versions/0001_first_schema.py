@@ -1,4 +1,4 @@
-"""The first schema: names, versions, aliases, labels, bases, members, recipes, objects and the edges between them.
+"""The first schema: names, versions, aliases, labels, bases, members, recipes, artefacts, objects and the edges between them.
 
 Revises: nothing
 """
@@ -19,6 +19,7 @@ def upgrade() -> None:
     _nodes()
     _released()
     _alias_events()
+    _artefacts()
     _base_model_aliases()
     _bases()
     _edges()
@@ -123,6 +124,25 @@ def _base_model_aliases() -> None:
         sa.PrimaryKeyConstraint("alias", name=op.f("pk_base_model_aliases")),
     )
     op.create_index(op.f("ix_base_model_aliases_base_model_id"), "base_model_aliases", ["base_model_id"], unique=False)
+
+
+def _artefacts() -> None:
+    op.create_table(
+        "artefacts",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("family", sa.String(length=32), nullable=False),
+        sa.Column("kind", sa.String(length=32), nullable=False),
+        sa.Column("adapters", sa.Text(), nullable=False),
+        sa.Column("object", sa.String(length=64), nullable=False),
+        sa.Column("bytes", sa.BigInteger(), nullable=False),
+        sa.Column("created", sa.String(length=32), nullable=False),
+        sa.Column("row_digest", sa.String(length=64), nullable=False),
+        sa.CheckConstraint("family IN ('statistics', 'coefficients')", name=op.f("ck_artefacts_family")),
+        sa.ForeignKeyConstraint(["id"], ["nodes.id"], name=op.f("fk_artefacts_id"), ondelete="RESTRICT"),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_artefacts")),
+        sa.UniqueConstraint("object", name=op.f("uq_artefacts_object")),
+    )
+    op.create_index(op.f("ix_artefacts_kind_adapters"), "artefacts", ["kind", "adapters"], unique=False)
 
 
 def _bases() -> None:

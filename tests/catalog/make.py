@@ -8,7 +8,7 @@ from pathlib import Path
 from sqlalchemy import Connection
 
 from adapterbank.catalog import bases, members, versions
-from adapterbank.catalog.rows import Basis, Member, NewBasis, NewMember, NewVersion, Version
+from adapterbank.catalog.rows import Basis, Member, NewArtefact, NewBasis, NewMember, NewVersion, Version
 from adapterbank.catalog.session import Catalog
 from adapterbank.lora.layout import Layout, ModuleShape
 
@@ -56,18 +56,27 @@ def add_member(tx: Connection, basis: Basis, version: Version, error: float = 0.
     return members.add(tx, basis, version, replace(made, **fields))
 
 
+def new_artefact(*versions: Version, kind: str = "gram", seed: object = 0) -> NewArtefact:
+    """Statistics of one version, coefficients over several."""
+    contents = tuple(version.content for version in versions)
+    family = "statistics" if len(versions) == 1 else "coefficients"
+    return NewArtefact(family, kind, contents, digest(kind, seed, *contents), 40)
+
+
 def fill(catalog: Catalog) -> None:
     """One row at least in every table that has a row digest."""
-    from adapterbank.catalog import aliases, base_models, levels, recipes
+    from adapterbank.catalog import aliases, artefacts, base_models, levels, recipes
 
     with catalog.writing() as tx:
         base_models.add(tx, "org/model", fingerprint="f", quantization="nf4")
         base_models.alias(tx, "org/model", "served")
         first, second = add(tx, seed=1, tags={"task": "sql"}, metrics={"acc": 0.5}), add(tx, seed=2, parent="sql@1")
         merged = add(tx, "mix", seed=3, method="ties")
+        made = artefacts.add(tx, new_artefact(first, second), [first, second])
         recipes.add(
-            tx, merged, method="ties", body={"seed": 0}, residual=0.25, environment={"torch": "2"}, constituents=[first, second]
-        )
+            tx, merged, method="ties", body={"seed": 0, "artefacts": [made.object]}, residual=0.25,
+            environment={"torch": "2"}, constituents=[first, second], artefacts=[made],
+        )  # fmt: skip
         basis = add_basis(tx)
         member = add_member(tx, basis, second, module_errors={"layers.0.q_proj": 0.5}, absent=("layers.9.q_proj",))
         levels.set_level(tx, second, "bounded", member)

@@ -9,7 +9,7 @@ from adapterbank.merge.method import Method, Piece, Pieces
 def cat(inputs: Inputs) -> Pieces:
     """``B = [w_1 s_1 B_1 | …]``, ``A = [A_1; …]``: Σ w_i ΔW_i without any loss; an explicit rank cuts it like ``svd``."""
     for stack in inputs:
-        yield Piece(stack.module, stack.combine(inputs.weights))
+        yield Piece(stack.module, stack.combine())
 
 
 METHOD = Method(

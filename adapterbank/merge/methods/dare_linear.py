@@ -13,7 +13,7 @@ from adapterbank.merge.sparsify import drop
 def dare_linear(inputs: Inputs, *, density: Density = 0.5, scale: Scale = 1.0) -> Pieces:
     """``M = λ Σ w_i · m_i∘ΔW_i / density`` with m_i ~ Bernoulli(density): its expectation is task_arithmetic's M."""
     for stack in inputs:
-        merged = stream(stack, drop(inputs, stack, density), inputs.weights, total)
+        merged = stream(stack, drop(stack, density), stack.weights, total)
         yield Piece(stack.module, merged.mul_(scale))
 
 

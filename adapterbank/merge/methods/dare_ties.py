@@ -13,7 +13,7 @@ from adapterbank.merge.sparsify import drop
 def dare_ties(inputs: Inputs, *, density: Density = 0.5, normalize: Normalize = "count", scale: Scale = 1.0) -> Pieces:
     """``τ_i = m_i∘ΔW_i / density``, then TIES' election and disjoint mean, times λ; nothing is trimmed by size."""
     for stack in inputs:
-        merged = sign_consensus(stack, drop(inputs, stack, density), inputs.weights, normalize=normalize)
+        merged = sign_consensus(stack, drop(stack, density), stack.weights, normalize=normalize)
         yield Piece(stack.module, merged.mul_(scale))
 
 

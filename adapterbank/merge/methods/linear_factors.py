@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import torch
 
-from adapterbank.errors import IncompatibleError, UsageError
+from adapterbank.errors import IncompatibleError
 from adapterbank.lora.delta import squared_norm
 from adapterbank.merge.core import LowRank
-from adapterbank.merge.inputs import Inputs, Stack
+from adapterbank.merge.inputs import Inputs
 from adapterbank.merge.method import Method, Piece, Pieces
+from adapterbank.merge.stack import Stack
 
 
 def linear_factors(inputs: Inputs) -> Pieces:
@@ -17,11 +18,8 @@ def linear_factors(inputs: Inputs) -> Pieces:
     Reports ``cross_term_error``, ‖BA − M‖/‖M‖ with ``M = Σ w_i ΔW_i / Σ w_i`` over all modules. The result depends on the
     gauge of the inputs. Raises IncompatibleError for unequal ranks, UsageError if the weights sum to zero.
     """
-    total = sum(inputs.weights)
-    if total == 0.0:
-        raise UsageError(f"linear_factors: the weights {list(inputs.weights)} sum to 0")
-    shares = [weight / total for weight in inputs.weights]
     for stack in inputs:
+        shares = stack.shares("linear_factors")
         apart = _apart(stack, shares)
         yield Piece(stack.module, apart, {"cross_term_error": _cross_terms(apart, stack.combine(shares))})
 

@@ -9,7 +9,7 @@ from adapterbank.merge.method import Method, Piece, Pieces
 def svd(inputs: Inputs) -> Pieces:
     """``M = Σ w_i ΔW_i``, then the engine's cut to rank k (Eckart-Young)."""
     for stack in inputs:
-        yield Piece(stack.module, stack.combine(inputs.weights))
+        yield Piece(stack.module, stack.combine())
 
 
 METHOD = Method(

@@ -10,7 +10,7 @@ from adapterbank.merge.options import Scale
 def task_arithmetic(inputs: Inputs, *, scale: Scale = 1.0) -> Pieces:
     """``M = λ Σ w_i ΔW_i``; the authors use λ = 0.3 for many tasks at once, here the weights alone count by default."""
     for stack in inputs:
-        yield Piece(stack.module, stack.combine([scale * weight for weight in inputs.weights]))
+        yield Piece(stack.module, stack.combine([scale * weight for weight in stack.weights]))
 
 
 METHOD = Method(

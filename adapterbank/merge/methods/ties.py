@@ -27,10 +27,11 @@ def ties(
     weighted entries of that sign, times λ. If even the majority is a draw, such an entry is 0.
     """
     whole = model_thresholds(inputs, density) if scope == "model" else None
-    majority = cache(lambda: majority_sign(((stack, trim(whole)) for stack in inputs), inputs.weights)) if whole else None
+    trims = None if whole is None else lambda stack: trim([whole[i] for i in stack.members])
+    majority = cache(lambda: majority_sign((stack, trims(stack), stack.weights) for stack in inputs)) if trims else None
     for stack in inputs:
-        thresholds = whole or module_thresholds(stack, density)
-        merged = sign_consensus(stack, trim(thresholds), inputs.weights, normalize=normalize, majority=majority)
+        trimmed = trims(stack) if trims else trim(module_thresholds(stack, density))
+        merged = sign_consensus(stack, trimmed, stack.weights, normalize=normalize, majority=majority)
         yield Piece(stack.module, merged.mul_(scale))
 
 

@@ -1,0 +1,141 @@
+"""The flat buffer that an adapter is written into: one place per module, all LoRA parameters of a model views of it.
+
+A place is a block ``[d_out + d_in, rank]``, row-major: the rows of B, then the columns of A as rows, as in
+:mod:`~adapterbank.lora.layout`. Places lie in order of rank and name without gaps, so those of one rank are one block
+``[D_c, r_c]``. A tensor-parallel worker holds a shard: some rows of B or of A of each module.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from functools import cached_property
+from typing import Literal
+
+from torch import Tensor
+
+from adapterbank.errors import IncompatibleError, UsageError
+from adapterbank.lora.adapter import Factors
+from adapterbank.lora.layout import Layout, ModuleShape
+
+Parallel = Literal["column", "row"]
+Plan = Mapping[str, Parallel]
+LLAMA: Plan = {
+    "*.q_proj": "column", "*.k_proj": "column", "*.v_proj": "column", "*.gate_proj": "column", "*.up_proj": "column",
+    "*.o_proj": "row", "*.down_proj": "row",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """One module in the buffer, from element ``offset`` on. ``whole`` is the module as adapters have it, its rank that of
+    the buffer; ``out`` are the rows of B that are held here, ``into`` those of A (as rows)."""
+
+    whole: ModuleShape
+    offset: int
+    out: range
+    into: range
+
+    @property
+    def shape(self) -> ModuleShape:
+        """The module as it is here: all of it, or a shard's part."""
+        return replace(self.whole, d_out=len(self.out), d_in=len(self.into))
+
+    @property
+    def size(self) -> int:
+        """Elements."""
+        return self.whole.rank * (len(self.out) + len(self.into))
+
+
+@dataclass(frozen=True)
+class SlotLayout:
+    """The places of a buffer of ``size`` elements, in order of rank and name."""
+
+    places: tuple[Place, ...]
+
+    @classmethod
+    def of(cls, shapes: Iterable[ModuleShape], rank: int | None = None) -> SlotLayout:
+        """One place for every module among ``shapes``, of the largest rank it has there, or of ``rank`` for all.
+
+        Raises IncompatibleError for a module of two shapes, or of a rank above ``rank``.
+        """
+        largest = {shape.name: shape for shape in Layout.union([shape] for shape in shapes)}  # by ascending rank
+        for shape in largest.values():
+            if rank is not None and shape.rank > rank:
+                raise IncompatibleError(f"module {shape.name!r} has rank {shape.rank}, the buffer rank {rank}")
+        return cls._laid_out(
+            (shape if rank is None else replace(shape, rank=rank), range(shape.d_out), range(shape.d_in))
+            for shape in largest.values()
+        )
+
+    @classmethod
+    def _laid_out(cls, parts: Iterable[tuple[ModuleShape, range, range]]) -> SlotLayout:
+        places, at = [], 0
+        for whole, out, into in sorted(parts, key=lambda part: (part[0].rank, part[0].name)):
+            places.append(Place(whole, at, out, into))
+            at += places[-1].size
+        return cls(tuple(places))
+
+    def __iter__(self) -> Iterator[Place]:
+        return iter(self.places)
+
+    def __getitem__(self, name: str) -> Place:
+        return self._by_name[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._by_name
+
+    @cached_property
+    def _by_name(self) -> dict[str, Place]:
+        return {place.whole.name: place for place in self.places}
+
+    @cached_property
+    def size(self) -> int:
+        """Elements of a buffer."""
+        return sum(place.size for place in self.places)
+
+    def views(self, buffer: Tensor) -> dict[str, Factors]:
+        """The factors of every module as views of ``buffer [size]``, scaling 1: B is contiguous, A a transposed block.
+
+        Raises UsageError if the buffer is not flat, contiguous and of this size.
+        """
+        self.check(buffer)
+        found = {}
+        for place in self.places:
+            shape = place.shape
+            rows = buffer[place.offset : place.offset + place.size].view(shape.rows, shape.rank)
+            found[shape.name] = Factors(A=rows[shape.d_out :].T, B=rows[: shape.d_out], kind=shape.kind, kernel=shape.kernel)
+        return found
+
+    def check(self, buffer: Tensor) -> None:
+        """UsageError unless ``buffer`` is one that this layout fills."""
+        if buffer.ndim != 1 or len(buffer) != self.size or not buffer.is_contiguous():
+            raise UsageError(f"buffer: got {list(buffer.shape)}, expected a contiguous one of [{self.size}]")
+
+    def shard(self, rank: int, size: int, plan: Plan = LLAMA) -> SlotLayout:
+        """What worker ``rank`` of ``size`` holds.
+
+        ``plan`` says by pattern of the module's name how its weight is split: ``column`` (over its outputs: rows of B, all of
+        A) or ``row`` (over its inputs: rows of A, all of B); the first that fits counts, and what fits none is held whole.
+        Raises UsageError for a worker that is none, IncompatibleError where ``size`` does not divide a dimension.
+        """
+        if not 0 <= rank < size:
+            raise UsageError(f"shard: got worker {rank} of {size}, expected one of 0 to {size - 1}")
+        return self._laid_out(self._part(place, rank, size, plan) for place in self.places)
+
+    @staticmethod
+    def _part(place: Place, rank: int, size: int, plan: Plan) -> tuple[ModuleShape, range, range]:
+        how = next((how for pattern, how in plan.items() if fnmatchcase(place.whole.name, pattern)), None)
+        if how == "column":
+            return place.whole, _split(place, place.out, rank, size), place.into
+        if how == "row":
+            return place.whole, place.out, _split(place, place.into, rank, size)
+        return place.whole, place.out, place.into
+
+
+def _split(place: Place, rows: range, rank: int, size: int) -> range:
+    if len(rows) % size:
+        raise IncompatibleError(f"module {place.whole.name!r}: {len(rows)} rows cannot be split over {size} workers")
+    each = len(rows) // size
+    return rows[rank * each : (rank + 1) * each]
