@@ -4,9 +4,10 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
 PYTEST_ARGS ?= -n 2 --dist worksteal
 RUN := $(VENV)/bin/python
+VLLM ?= .venv-vllm
 CODE := adapterbank migrations benchmarks examples tests cli.py
 
-.PHONY: help demo test check format bench bench-fidelity docs clean
+.PHONY: help demo test test-vllm check format bench bench-fidelity docs clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' Makefile
@@ -16,6 +17,9 @@ demo: $(VENV)/.demo  ## install into a virtual environment, then the whole way o
 
 test: $(VENV)/.dev  ## install into a virtual environment, then all tests
 	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(RUN) -m pytest $(PYTEST_ARGS)
+
+test-vllm: $(VLLM)/.ready  ## tests against a real vLLM on the CPU, in an environment of its own (3.5 GB)
+	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(VLLM)/bin/python -m pytest -m vllm tests/vllm_server
 
 check: $(VENV)/.dev  ## formatting, lint and types
 	$(RUN) -m ruff format --check $(CODE)
@@ -37,7 +41,7 @@ docs: $(VENV)/.dev  ## write docs/cli.md and docs/methods.md anew from the code
 	$(RUN) -m adapterbank.merge.document > docs/methods.md
 
 clean:  ## remove the virtual environment and everything that was built
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VLLM) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find $(CODE) -name __pycache__ -prune -exec rm -rf {} +
 
 $(VENV)/bin/python:
@@ -52,6 +56,11 @@ $(VENV)/.demo: pyproject.toml constraints.txt | $(VENV)/bin/python
 $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(RUN) -m pip install --disable-pip-version-check -c constraints.txt -e '.[dev,demo]'
 	@touch $@ $(VENV)/.demo
+
+$(VLLM)/.ready: tests/vllm_server/install.py pyproject.toml
+	@test -x $(VLLM)/bin/python || $(PYTHON) -m venv $(VLLM)
+	$(VLLM)/bin/python tests/vllm_server/install.py
+	@touch $@
 
 $(VENV)/.bench: $(VENV)/.dev
 	$(RUN) -m pip install --disable-pip-version-check -c constraints.txt -e '.[bench]' \

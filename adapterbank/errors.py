@@ -123,3 +123,9 @@ class MissingExtraError(AdapterBankError, ImportError):
     """An optional dependency is not installed; the hint has the pip line."""
 
     code, exit_code = "missing_extra", 15
+
+
+class ServerError(AdapterBankError, OSError):
+    """A running inference server refused, or could not be reached."""
+
+    code, exit_code = "server", 16

@@ -12,9 +12,11 @@ from typing import Self
 
 from adapterbank.bank.adapters import Adapters
 from adapterbank.bank.bases import Bases
+from adapterbank.bank.blends import Blends
+from adapterbank.bank.calibrations import Calibrations
 from adapterbank.bank.forms import Forms
-from adapterbank.bank.merges import Merges
 from adapterbank.bank.opened import default_place
+from adapterbank.bank.servers import Servers
 from adapterbank.bank.upkeep import Upkeep
 from adapterbank.catalog.session import Catalog, bank_path
 from adapterbank.catalog.upgrade import upgrade
@@ -25,7 +27,7 @@ from adapterbank.ways.rooms import Rooms
 __all__ = ["Bank"]
 
 
-class Bank(Adapters, Bases, Forms, Merges, Upkeep):
+class Bank(Adapters, Bases, Forms, Blends, Calibrations, Servers, Upkeep):
     """An open bank. Use :meth:`open`; close it, or use it in a ``with`` statement. Safe to share between threads."""
 
     @classmethod

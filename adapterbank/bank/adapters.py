@@ -28,13 +28,15 @@ class Adapters(Opened):
         note: str | None = None,
         parent: str | None = None,
         force: bool = False,
+        servers: Sequence[str] = (),
     ) -> results.Registered:
         """Register a PEFT directory as the next version of ``name``; the same files again give the same version.
 
-        ``base_model`` defaults to the configuration's. ``force`` registers equal content in other bytes. Raises
+        ``base_model`` defaults to the configuration's. ``force`` registers equal content in other bytes. ``servers`` (``vllm``,
+        ``sglang``, ``lorax``, ``peft``) must be able to serve it; what they have to be started with is told. Raises
         RefusedInputError with every problem found, ConflictError, StorageError; then nothing is left behind.
         """
-        entry = register.Entry(name, base_model, alias, parent, tags or {}, metrics or {}, note, force)
+        entry = register.Entry(name, base_model, alias, parent, tags or {}, metrics or {}, note, force, tuple(servers))
         return register.register(self.rooms, Path(directory), entry)
 
     def register_many(
@@ -46,9 +48,10 @@ class Adapters(Opened):
         metrics: Mapping[str, float] | None = None,
         note: str | None = None,
         force: bool = False,
+        servers: Sequence[str] = (),
     ) -> Iterator[results.Outcome]:
         """Register (directory, name) pairs, one transaction each; refused ones are told and do not stop the others."""
-        common = register.Common(base_model, tags or {}, metrics or {}, note, force)
+        common = register.Common(base_model, tags or {}, metrics or {}, note, force, tuple(servers))
         return register.register_many(self.rooms, ((Path(path), name) for path, name in items), common)
 
     def find(self, ref: str) -> Version:

@@ -13,7 +13,7 @@ from dataclasses import asdict
 from typing import Annotated, Any
 
 from adapterbank.calibration.attached import attached
-from adapterbank.calibration.descent import Descent, FreeCoefficients, Granularity, check_rates, continued, descend
+from adapterbank.calibration.descent import Descent, FreeCoefficients, Granularity, continued, descend
 from adapterbank.calibration.objectives import Objective, checked
 from adapterbank.calibration.record import Progress, check_names, judge, learned
 from adapterbank.calibration.tasks import Setting
@@ -22,8 +22,8 @@ from adapterbank.merge.artefacts import Coefficients
 from adapterbank.merge.options import Hint
 
 Per = Annotated[Granularity, Hint("one coefficient per adapter (task), or per adapter and module (layer)")]
-Steps = Annotated[int, Hint("steps of Adam", above=-1)]
-Rate = Annotated[float, Hint("learning rate of Adam; 0 leaves the start")]
+Steps = Annotated[int, Hint("steps of Adam", at_least=0)]
+Rate = Annotated[float, Hint("learning rate of Adam; 0 leaves the start", at_least=0.0)]
 Start = Annotated[float, Hint("every coefficient at the start")]
 Clamp = Annotated[bool, Hint("use coefficients cut to [0, 1]")]
 Minimise = Annotated[Objective, Hint("what is minimised; cross_entropy needs labels")]
@@ -45,10 +45,9 @@ def adamerging(  # noqa: PLR0913 - the options are keyword-only
 ) -> tuple[Coefficients, ...]:
     """One :class:`Coefficients`; the trace is the objective of each step's batches, before the step.
 
-    Raises UsageError for a negative rate, tasks without batches, or labels that the objective needs and a task lacks.
+    Raises UsageError for tasks without batches, or labels that the objective needs and a task lacks.
     """
     check_names(names, adapters)
-    check_rates(lr=lr)
     checked(setting.tasks, labelled=objective == "cross_entropy")
     form, descent = FreeCoefficients(granularity, init, clamp), Descent(objective, steps, lr)
     about: dict[str, Any] = {"method": "adamerging", "options": {**asdict(form), **asdict(descent)}, "seed": seed}

@@ -13,7 +13,6 @@ from adapterbank.calibration.attached import Site
 from adapterbank.calibration.objectives import Batches, Objective, drawn_batches, mean_loss
 from adapterbank.calibration.record import Progress
 from adapterbank.calibration.tasks import Setting
-from adapterbank.errors import UsageError
 
 Granularity = Literal["task", "layer"]
 
@@ -95,10 +94,3 @@ def adam(loss: Callable[[], Tensor], leaf: Tensor, descent: Descent, told: Told)
         trace.append(told(float(value.detach())))
     leaf.requires_grad_(False)
     return trace
-
-
-def check_rates(**rates: float) -> None:
-    """Raises UsageError for a learning rate below 0, naming it."""
-    for name, rate in rates.items():
-        if rate < 0.0:
-            raise UsageError(f"{name}: got {rate}, expected 0 or more")

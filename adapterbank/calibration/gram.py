@@ -8,11 +8,12 @@ zero, and the merge must know on which inputs.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 import torch
 
 from adapterbank.calibration.attached import attached
-from adapterbank.calibration.input_grams import InputGrams, watched
+from adapterbank.calibration.input_grams import InputGrams, PassEnded, watched
 from adapterbank.calibration.places import Place, places
 from adapterbank.calibration.record import Progress
 from adapterbank.calibration.tasks import Setting, Task, tasks_of
@@ -47,8 +48,9 @@ def gram(
 
 
 def measure(setting: Setting, task: Task, found: Sequence[Place], grams: InputGrams) -> None:
-    """Run all batches of ``task`` through the model as it is now and add up the inputs of the modules ``found``."""
+    """Run all batches of ``task``, each to its end or :class:`PassEnded`, and add up what goes into the modules ``found``."""
     with torch.no_grad(), watched(found, grams.add):
         for batch in task.batches:
             grams.mask = task.counted(batch)
-            task.outputs(setting.model, batch)
+            with suppress(PassEnded):
+                task.outputs(setting.model, batch)

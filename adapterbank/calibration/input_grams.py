@@ -84,6 +84,10 @@ class InputGrams:
         return rows[self.mask.flatten().to(x.device)]
 
 
+class PassEnded(BaseException):
+    """Ends a forward pass early. No Exception, so that no model's own handler can swallow it."""
+
+
 Watch = Callable[[str, Tensor], None]
 
 

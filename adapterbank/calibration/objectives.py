@@ -18,16 +18,17 @@ Batches = Mapping[str, Any]  # one batch per task
 
 def entropy(logits: Tensor) -> Tensor:
     """Shannon entropy in nats of softmax(``logits [N, C]``), ``[N]``."""
-    log = torch.log_softmax(logits.float(), dim=-1)
+    log = torch.log_softmax(logits, dim=-1)
     return -(log.exp() * log).sum(dim=-1)
 
 
 def answers(task: Task, model: nn.Module, batch: Any) -> tuple[Tensor, Tensor | None]:
-    """Logits ``[N, C]`` of everything in ``batch`` that counts, and its right classes ``[N]`` if the task has labels.
+    """Logits ``[N, C]`` of all in ``batch`` that counts, at least float32, and its right classes ``[N]`` if there are labels.
 
     A model that answers at every token gives one row per token; tokens that do not count, or whose class is −100, are left out.
     """
     logits = task.outputs(model, batch)
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     labels = None if task.labels is None else task.labels(batch).to(logits.device)
     if logits.ndim == 2:
         return logits, labels
@@ -43,7 +44,7 @@ def _mean_entropy(task: Task, model: nn.Module, batch: Any) -> Tensor:
 
 def _mean_cross_entropy(task: Task, model: nn.Module, batch: Any) -> Tensor:
     logits, labels = answers(task, model, batch)
-    return nn.functional.cross_entropy(logits.float(), task.targets(batch) if labels is None else labels)
+    return nn.functional.cross_entropy(logits, task.targets(batch) if labels is None else labels)
 
 
 LOSSES: Mapping[Objective, Loss] = {"entropy": _mean_entropy, "cross_entropy": _mean_cross_entropy}
@@ -96,7 +97,7 @@ def measured(task: Task, model: nn.Module) -> dict[str, float]:
 def _sums(logits: Tensor, labels: Tensor | None) -> dict[str, float]:
     found = {"entropy": float(entropy(logits).sum())}
     if labels is not None:
-        found["cross_entropy"] = float(nn.functional.cross_entropy(logits.float(), labels, reduction="sum"))
+        found["cross_entropy"] = float(nn.functional.cross_entropy(logits, labels, reduction="sum"))
         found["accuracy"] = float((logits.argmax(dim=-1) == labels).sum())
     return found
 

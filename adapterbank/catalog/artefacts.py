@@ -1,4 +1,4 @@
-"""Artefacts: what calibration made once, so that a merge needs no data again: statistics of one version, coefficients over several.
+"""Artefacts, what calibration made once so that a merge needs no data again: statistics of a version, coefficients of several.
 
 Each is one object of the vault, a row, and edges: to its object, and to the versions that it was made for. Statistics belong to
 their version and go with it; coefficients hold their versions, and a merge holds the artefacts that it used.
@@ -82,7 +82,9 @@ def newest(tx: Connection, kind: str, adapters: Sequence[str]) -> Artefact | Non
     return found[-1] if found else None
 
 
-def listing(tx: Connection, *, family: str | None = None, kind: str | None = None, version: Version | None = None) -> list[Artefact]:
+def listing(
+    tx: Connection, *, family: str | None = None, kind: str | None = None, version: Version | None = None
+) -> list[Artefact]:
     """Artefacts, oldest first: all, or those of a family, a kind, a version."""
     c, where = t.artefacts.c, t.artefacts.c.id > 0
     where = where if family is None else where & (c.family == family)

@@ -1,8 +1,8 @@
 """The tables. Types and constraints are portable (SQLite now, PostgreSQL by URL later); the schema is made by Alembic only.
 
-Every version, basis, member, artefact and object is a row of ``nodes``, whose ids are never given twice; its own table uses that
-id as primary key, and ``edges`` joins nodes: the one place that says what needs what. Times and JSON are text, so that
-a row's digest is the same on every database; ``row_digest`` covers the fields that ``digests.PROTECTED`` lists.
+Every version, basis, member, artefact and object is a row of ``nodes``, whose ids are never given twice; its own table uses
+that id as primary key, and ``edges`` joins nodes: the one place that says what needs what. Times and JSON are text, so that a
+row's digest is the same on every database; ``row_digest`` covers the fields that ``digests.PROTECTED`` lists.
 """
 
 from __future__ import annotations

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 import click
 
 from adapterbank.cli.command import command
 from adapterbank.cli.documents import document
-from adapterbank.cli.documents.adapters import ExportedDocument, HistoryDocument, RecipeDocument, ShowDocument, VersionsDocument
+from adapterbank.cli.documents.adapters import ExportedDocument, HistoryDocument, ShowDocument, VersionsDocument
+from adapterbank.cli.documents.recipes import opened
 from adapterbank.cli.forms import detailed
 from adapterbank.cli.options import listing, reference
 from adapterbank.cli.output import emit
@@ -19,9 +19,6 @@ from adapterbank.report import adapters as pictures
 
 if TYPE_CHECKING:
     from adapterbank.bank import Bank
-    from adapterbank.catalog.rows import Recipe
-
-_RECIPE_KEYS = ("inputs", "options", "rank", "seed", "dtype", "forms")  # from the body; the rest is the row's
 
 
 @command(
@@ -94,20 +91,10 @@ def _shown(bank: Bank, ref: str, modules: bool) -> ShowDocument:
         ShowDocument,
         version,
         shapes=version.modules,
-        recipe=_recipe(bank.recipe(version.ref)),
+        recipe=opened(bank.recipe(version.ref)),
         forms=detailed(bank, bank.forms(version.ref), modules),
         dependents=bank.dependents(version.ref),
     )
-
-
-def _recipe(recipe: Recipe | None) -> RecipeDocument | None:
-    """The recipe with its body opened: the inputs by reference, digest and weight."""
-    if recipe is None:
-        return None
-    body = json.loads(recipe.body["recipe"])
-    inputs = [{"ref": ref, **given} for ref, given in zip(recipe.body["refs"], body["inputs"], strict=True)]
-    given = {**body, "inputs": inputs, "forms": recipe.body["forms"]}
-    return document(RecipeDocument, recipe, **{key: given[key] for key in _RECIPE_KEYS})
 
 
 @command("history", examples=("adapterbank history sql", "adapterbank history sql --json"), prints=(HistoryDocument,))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import click
@@ -61,7 +61,24 @@ class _Documented(click.Command):
 
 
 class Command(_Documented):
-    """One verb."""
+    """One verb. An option in ``spread`` takes every word up to the next option: ``--on a b`` is ``--on a --on b``."""
+
+    def __init__(self, *args: Any, spread: Sequence[str] = (), **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.spread = frozenset(spread)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, list(self._spelled_out(args)))
+
+    def _spelled_out(self, args: Sequence[str]) -> Iterator[str]:
+        option, first = None, False
+        for word in args:
+            if word.startswith("-"):
+                option, first = (word, True) if word in self.spread else (None, False)
+            elif option is not None and not first:
+                yield option
+            first = first and word == option
+            yield word
 
 
 class Group(_Documented, click.Group):
@@ -70,9 +87,11 @@ class Group(_Documented, click.Group):
     command_class = Command
 
 
-def command(name: str, *, examples: Sequence[str], prints: Sequence[type] = ()) -> Callable[[Callable[..., Any]], Command]:
+def command(
+    name: str, *, examples: Sequence[str], prints: Sequence[type] = (), spread: Sequence[str] = ()
+) -> Callable[[Callable[..., Any]], Command]:
     """A :class:`Command` from a function; ``prints`` are the documents it can show with ``--json``."""
-    return click.command(name, cls=Command, examples=examples, prints=prints)
+    return click.command(name, cls=Command, examples=examples, prints=prints, spread=spread)
 
 
 def group(name: str, *, examples: Sequence[str]) -> Callable[[Callable[..., Any]], Group]:

@@ -37,9 +37,37 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
     },
     "Merges": {
         "merge": ("merges", "Merge adapters into a new version, with its recipe."),
-        "methods": ("merges", "List the merge methods and their options."),
+        "methods": ("methods", "List the merge methods with what they need and where they come from, and the preparations."),
+        "explain": ("explain", "Show what went into a merge and where its adapters are against each other."),
+        "compare": (
+            "explain",
+            "Run several methods on the same adapters and put residual, norm, time and scores beside each other.",
+        ),
+        "recipe": ("recipes", 'Show a merge\'s recipe, and write it as a file that "merge --recipe" takes.'),
         "replay": ("merges", "Merge again from the recipe and compare."),
         "revert": ("merges", "Hand back the constituents of a merge."),
+        "blend": ("explain", "Write a weighted sum of adapters as a PEFT directory; nothing is stored."),
+        "cluster": (
+            "explain",
+            "Sort adapters into groups by the cosines of their ΔW (Sub-MoE, arXiv 2506.23266), and merge each group if asked.",
+        ),
+        "calibrate": ("calibrate", "Learn from data what a merge needs, and store it as artefacts."),
+        "coefficients": (
+            "artefacts",
+            "List, show, compare and export learned coefficients: how much of each adapter each module gets.",
+        ),
+        "artefacts": (
+            "artefacts",
+            "List and remove what calibration made: statistics of versions, coefficients over several.",
+        ),
+    },
+    "Servers": {
+        "materialize": (
+            "servers",
+            "Write versions as canonical directories DIR/NAME@N: one rank, scaling 1, as servers read them.",
+        ),
+        "launch-flags": ("servers", "Print how a server is started so that it can serve these versions from this bank."),
+        "load": ("servers", "Have a running SGLang load a version: its directory is written first."),
     },
     "Upkeep": {
         "init": ("upkeep", "Make an empty bank."),
@@ -65,7 +93,7 @@ class Root(Group):
         if cmd_name not in _PLACES:
             return None
         module = importlib.import_module(f"adapterbank.cli.{_PLACES[cmd_name][0]}")
-        found = getattr(module, f"{cmd_name}_command")
+        found = getattr(module, f"{cmd_name.replace('-', '_')}_command")
         assert isinstance(found, click.Command)
         return found
 

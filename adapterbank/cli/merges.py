@@ -2,88 +2,139 @@
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from adapterbank.cli.command import command
 from adapterbank.cli.documents import document
 from adapterbank.cli.documents.adapters import ExportedDocument
-from adapterbank.cli.documents.merges import MergedDocument, MethodDocument, MethodsDocument, ReplayDocument, RevertedDocument
-from adapterbank.cli.options import DTYPES, Selection, force, reference, references
+from adapterbank.cli.documents.merges import MergedDocument, ReplayDocument, RevertedDocument
+from adapterbank.cli.hooks import evaluation, with_data
+from adapterbank.cli.options import Selection, device, force, merging, output_rank, reference, references
 from adapterbank.cli.output import emit, warn
 from adapterbank.cli.progress import progress
 from adapterbank.cli.session import Session, pass_session
-from adapterbank.cli.values import MethodName, Pair
-from adapterbank.errors import IntegrityError
+from adapterbank.cli.values import MethodName, Pair, VersionRef, weighted
+from adapterbank.errors import IntegrityError, UsageError
 from adapterbank.report import merges as pictures
 
-_METHOD_KEYS = ("name", "kind", "summary", "formula", "source", "laws")
+if TYPE_CHECKING:
+    from adapterbank.bank import Bank
+
+_ENTRY = ("name", "alias", "tags", "note", "force", "device")
+_DEFAULTS: dict[str, Any] = {"absent": "zero", "seed": 0, "dtype": "float32"}
 
 
 @command(
     "merge",
     examples=(
-        "adapterbank merge average sql@1 math@2 --name sql-math",
-        "adapterbank merge ties sql@1=1 math@2=0.5 --name sql-math --option density=0.2",
-        "adapterbank merge dare_linear @refs.txt --name all --seed 7 --rank 32",
+        "adapterbank merge ties sql@1=1 math@2=0.5 --name sql-math --option density=0.2 --energy 0.9",
+        "adapterbank merge regmean @refs.txt --name all --with data.py:setting",
+        "adapterbank merge --from sql-math --add law@1",
     ),
     prints=(MergedDocument,),
 )
-@click.argument("method", metavar="METHOD", type=MethodName())
-@references("REF[=WEIGHT]...")
-@click.option("--name", required=True, metavar="NAME", help="The name that the result is a version of.")
-@click.option("--rank", type=click.IntRange(min=1), metavar="R", help="Output rank. Default: the largest input rank.")
+@click.argument("method", metavar="[METHOD]", required=False, type=MethodName())
+@references("[REF[=WEIGHT]]...")
+@click.option("--name", metavar="NAME", help="The name that the result is a version of.")
+@output_rank
 @click.option(
     "--option", "options", multiple=True, type=Pair(), metavar="K=V", help="An option of the method; may be repeated."
 )
-@click.option("--seed", type=int, default=0, show_default=True, metavar="S", help="For methods that draw.")
+@merging
+@click.option("--using", multiple=True, metavar="ARTEFACT", help="What it needs: sha256:PREFIX or a kind; may be repeated.")
+@with_data
+@click.option("--metric", metavar="KEY", help="The metric of the registry by which adapters are weighed.")
+@evaluation
+@click.option("--recipe", type=click.Path(path_type=Path), metavar="FILE", help="The merge that a YAML file says.")
+@click.option("--from", "merge", type=VersionRef(), metavar="MERGE", help="A merge, with --add or --remove.")
+@click.option("--add", type=VersionRef(), metavar="REF[=W]", help="That merge with one adapter more.")
+@click.option("--remove", type=VersionRef(), metavar="REF", help="That merge without one of its adapters.")
+@device
 @click.option("--alias", metavar="A", help="Point this alias at the result.")
 @click.option("--tag", "tags", multiple=True, type=Pair(), metavar="K=V", help="A tag; may be repeated.")
 @click.option("--note", metavar="TEXT", help="A note.")
-@click.option("--dtype", type=click.Choice(DTYPES), default="float32", show_default=True, help="As stored.")
 @force("Register even if the same content is there in other bytes.")
 @pass_session
-def merge_command(session: Session, method: str, selection: Selection, **given: Any) -> None:
+def merge_command(session: Session, method: str | None, selection: Selection, **given: Any) -> None:
     """Merge adapters into a new version, with its recipe.
 
-    The residual is what the cut to the output rank lost, relative in ΔW. "adapterbank methods" lists METHODs.
+    The residual is what the cut to the output rank lost, relative in ΔW. "adapterbank methods" lists METHODs and what each
+    needs. In place of METHOD and REFs, --recipe FILE takes a recipe that "recipe export" wrote or a person, and --from MERGE
+    takes one that is there, with one adapter more or less.
     """
     bank = session.open()
-    given |= {"options": dict(given["options"]), "tags": dict(given["tags"])}
+    entry = {key: given.pop(key) for key in _ENTRY} | {"tags": dict(given.pop("tags", ()))}
     with progress(session, "merge") as step:
-        merged = bank.merge(method, selection.weights(bank), progress=step, **given)
+        merged = _merged(bank, method, selection, given, {**entry, "progress": step})
     warn(merged.warnings)
     emit(session, document(MergedDocument, merged, ref=merged.version.ref), pictures.merged)
 
 
-@command("methods", examples=("adapterbank methods", "adapterbank methods --json"), prints=(MethodsDocument,))
-@pass_session
-def methods_command(session: Session) -> None:
-    """List the merge methods and their options."""
-    from adapterbank.merge import all_methods
+def _merged(bank: Bank, method: str | None, selection: Selection, given: dict[str, Any], entry: dict[str, Any]) -> Any:
+    recipe, merge, add, remove = (given.pop(key) for key in ("recipe", "merge", "add", "remove"))
+    if recipe is not None:
+        _nothing_else("--recipe", method, merge, add, remove, **given)
+        return bank.merge_recipe(_text(recipe), where=str(recipe), **_named(entry))
+    if merge is not None:
+        hook, using = given.pop("setting"), given.pop("using")
+        _nothing_else("--from", method, None, None, None, **given)
+        weights = weighted([add]) if add else {}
+        setting = _setting(hook, [*_constituents(bank, merge), *(bank.find(ref).ref for ref in weights)])
+        return bank.merge_again(merge, add=weights, remove=remove, using=using, setting=setting, **entry)
+    if method is None or add or remove:
+        raise UsageError("expected a METHOD and adapters, --recipe FILE, or --from MERGE with --add or --remove")
+    weights = selection.weights(bank)
+    setting = _setting(given.pop("setting"), [bank.find(ref).ref for ref in weights])
+    given |= {"options": dict(given["options"])}
+    return bank.merge(method, weights, setting=setting, **given, **_named(entry))
 
-    methods = [_method(method) for method in all_methods().values()]
-    emit(session, document(MethodsDocument, {"methods": methods}), pictures.methods)
+
+def _setting(hook: Any, refs: list[str]) -> Any:
+    """What the user's function says of these versions."""
+    return None if hook is None else hook(refs)
 
 
-def _method(method: Any) -> MethodDocument:
-    options = [
-        {"name": option.name, "default": option.default, "expected": option.expected, "help": option.hint.help}
-        for option in method.options
-    ]
-    return document(MethodDocument, {**{key: getattr(method, key) for key in _METHOD_KEYS}, "options": options})
+def _constituents(bank: Bank, merge: str) -> list[str]:
+    recipe = bank.recipe(merge)
+    return [] if recipe is None else list(recipe.body["refs"])
+
+
+def _named(entry: dict[str, Any]) -> dict[str, Any]:
+    if not entry["name"]:
+        raise UsageError("a merge needs a name", hint="--name NAME")
+    return entry
+
+
+def _nothing_else(option: str, *words: Any, **given: Any) -> None:
+    """Raise UsageError for anything that says again what the recipe says."""
+    others = [f"--{key.replace('_', '-')}" for key, value in given.items() if value and value != _DEFAULTS.get(key)]
+    if any(words) or others:
+        raise UsageError(f"{option} says the whole merge: it does not go with {', '.join(others) or 'METHOD or --from'}")
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UsageError(f"{path}: cannot be read as a recipe: {reason}") from None
 
 
 @command("replay", examples=("adapterbank replay sql-math@1", "adapterbank replay sql-math --json"), prints=(ReplayDocument,))
 @reference
+@device
 @pass_session
-def replay_command(session: Session, ref: str) -> None:
+def replay_command(session: Session, ref: str, device: str) -> None:
     """Merge again from the recipe and compare.
 
-    The outcome is "bits" (the same digest), "within 3e-7" or "differs" (exit code 5), with what changed in the environment.
+    From what is stored alone: a merge that learned from data needs the artefacts that it used, and no data. The outcome is
+    "bits" (the same digest), "within 3e-7" or "differs" (exit code 5), with what changed in the environment.
     """
-    replay = session.open(readonly=True).replay(ref)
+    with progress(session, "replay") as step:
+        replay = session.open(readonly=True).replay(ref, device=device, progress=step)
     emit(session, document(ReplayDocument, replay), pictures.replay)
     if replay.outcome == "differs":
         raise IntegrityError(f"{replay.ref} does not come out of its recipe again", hint=f"adapterbank show {replay.ref}")

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from adapterbank.cli.values import VersionRef, expand, weighted
+from adapterbank.cli.values import Schedule, Step, VersionRef, expand, weighted
+from adapterbank.errors import UsageError
 
 if TYPE_CHECKING:
     from adapterbank.bank import Bank
 
+ABSENT = ("zero", "renormalize", "refuse")
 DTYPES = ("float32", "float16", "bfloat16")
 Decorated = Callable[..., Any]
 
@@ -70,6 +72,60 @@ def effort(function: Decorated) -> Decorated:
     return click.option(
         "--effort", type=click.IntRange(0, 3), metavar="N", help="How often to go over an adapter again, 0 to 3. Default: 1."
     )(function)
+
+
+def output_rank(function: Decorated) -> Decorated:
+    """``--rank``, ``--energy``, ``--max-error`` or ``--exact``; the command gets one ``rank``."""
+
+    @functools.wraps(function)
+    def with_rank(*args: Any, **given: Any) -> Any:
+        wanted = {key: value for key in _RANKS if (value := given.pop(key)) is not None and value is not False}
+        if len(wanted) > 1:
+            flags = ", ".join(f"--{key.replace('_', '-')}" for key in wanted)
+            raise UsageError(f"expected one way to say the rank, got {flags}")
+        return function(*args, rank=next((_RANKS[key](value) for key, value in wanted.items()), None), **given)
+
+    for option in (
+        click.option("--exact", is_flag=True, help="Cut nothing: the ranks add up."),
+        click.option("--max-error", type=click.FloatRange(0, 1, max_open=True), metavar="E", help="The least rank within E."),
+        click.option(
+            "--energy", type=click.FloatRange(0, 1, min_open=True), metavar="E", help="The least that keeps this share."
+        ),
+        click.option("--rank", type=click.IntRange(min=1), metavar="R", help="Output rank. Default: the largest input rank."),
+    ):
+        with_rank = option(with_rank)
+    return with_rank
+
+
+_RANKS: dict[str, Callable[[Any], Any]] = {
+    "rank": lambda value: value,
+    "energy": lambda value: {"energy": value},
+    "max_error": lambda value: {"error": value},
+    "exact": lambda _: "exact",
+}
+
+
+def merging(function: Decorated) -> Decorated:
+    """``--absent``, ``--prepare``, ``--weights-by``, ``--seed``, ``--dtype``: of a recipe beside method, inputs and rank."""
+    for option in (
+        click.option("--dtype", type=click.Choice(DTYPES), default="float32", show_default=True, help="As stored."),
+        click.option("--seed", type=int, default=0, show_default=True, metavar="S", help="For methods that draw."),
+        click.option(
+            "--weights-by", "schedules", multiple=True, type=Schedule(),
+            help="Multiply the weights in modules of this name; several numbers go over the depth.",
+        ),
+        click.option("--prepare", multiple=True, type=Step(), help="Done to the adapters first; may be repeated."),
+        click.option(
+            "--absent", type=click.Choice(ABSENT), default="zero", show_default=True, help="A module that an adapter lacks."
+        ),
+    ):  # fmt: skip
+        function = option(function)
+    return function
+
+
+def device(function: Decorated) -> Decorated:
+    """``--device``."""
+    return click.option("--device", default="cpu", show_default=True, metavar="D", help="Where it is computed.")(function)
 
 
 def dry_run(function: Decorated) -> Decorated:

@@ -15,6 +15,7 @@ from adapterbank.cli.documents.adapters import BulkDocument, RegisteredDocument
 from adapterbank.cli.options import force
 from adapterbank.cli.output import emit, tell, warn
 from adapterbank.cli.progress import progress
+from adapterbank.cli.servers import SERVERS
 from adapterbank.cli.session import Session, pass_session
 from adapterbank.cli.values import NumberPair, Pair, VersionRef
 from adapterbank.errors import RefusedInputError, UsageError
@@ -43,6 +44,7 @@ _ONE = ("alias", "parent")  # options that mean one version
 @click.option("--metric", "metrics", multiple=True, type=NumberPair(), metavar="K=NUMBER", help="A metric; may be repeated.")
 @click.option("--note", metavar="TEXT", help="A note.")
 @click.option("--parent", type=VersionRef(), metavar="REF", help="The version that this one was trained from.")
+@click.option("--for", "servers", multiple=True, type=click.Choice(SERVERS), help="Refuse what this server cannot serve.")
 @force("Register even if the same content is there in other bytes.")
 @pass_session
 def register_command(session: Session, directories: tuple[Path, ...], name: str | None, **options: Any) -> None:

@@ -53,6 +53,47 @@ class NumberPair(Pair):
             self.fail(f"{text!r} is not a number", param, ctx)
 
 
+class Step(_Word):
+    """``NAME[:K=V,…]``: something with its options; completes as ``of`` does."""
+
+    name = "NAME[:K=V,...]"
+
+    def __init__(self, of: _Word | None = None) -> None:
+        self.of = of
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        return [] if self.of is None else self.of.shell_complete(ctx, param, incomplete)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, dict[str, str]]:
+        if isinstance(value, tuple):
+            return value
+        name, colon, rest = value.partition(":")
+        pairs = [word.partition("=") for word in rest.split(",")] if colon else []
+        if not name or not all(key and equals for key, equals, _ in pairs):
+            self.fail(f"{value!r}: expected {self.name}", param, ctx)
+        return name, {key: text for key, _, text in pairs}
+
+
+class Schedule(_Word):
+    """``[REF:]PATTERN=NUMBER[,NUMBER…]``: what the weights of modules are multiplied by, by name or by depth."""
+
+    name = "[REF:]PATTERN=NUMBERS"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> dict[str, Any]:
+        if isinstance(value, dict):
+            return value
+        where, equals, text = value.rpartition("=")
+        try:
+            numbers = [float(number) for number in text.split(",")]
+        except ValueError:
+            self.fail(f"{text!r}: expected a number, or several with commas between them", param, ctx)
+        ref, colon, pattern = where.partition(":")
+        if not equals or not where:
+            self.fail(f"{value!r}: expected {self.name}", param, ctx)
+        rule = {"ref": ref, "modules": pattern} if colon and ref != "re" else {"modules": where}
+        return {**rule, "times": numbers if len(numbers) > 1 else numbers[0]}
+
+
 class AliasPlace(_Word):
     """``NAME@ALIAS``."""
 

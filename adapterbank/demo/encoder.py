@@ -50,6 +50,11 @@ class Encoder:
         self._tokenizer.enable_truncation(MAX_TOKENS)
         self._base: Any = transformers.BertModel.from_pretrained(folder, local_files_only=True).float().eval()
 
+    @property
+    def model(self) -> Any:
+        """The base model itself, without an adapter."""
+        return self._base
+
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of each text, at most 64, without padding."""
         return [encoding.ids for encoding in self._tokenizer.encode_batch(list(texts))]
@@ -70,7 +75,7 @@ class Encoder:
             with torch.inference_mode(), one_thread():
                 for start in range(0, len(by_length), BATCH):
                     chosen = by_length[start : start + BATCH]
-                    rows[chosen] = _pooled(model, [tokens[i] for i in chosen])
+                    rows[chosen] = pooled(model, *padded([tokens[i] for i in chosen]))
         finally:
             if adapter is not None:
                 self._base = model.unload()
@@ -84,8 +89,8 @@ class Encoder:
             return PeftModel.from_pretrained(self._base, str(adapter)).eval()
 
 
-def _pooled(model: Any, batch: Sequence[list[int]]) -> Tensor:
-    """The mean over each text's tokens of the last hidden state, ``[len(batch), 384]``."""
+def padded(batch: Sequence[list[int]]) -> tuple[Tensor, Tensor]:
+    """Token ids ``[len(batch), T]`` with zeros behind, and the mask that is 1 on tokens."""
     import torch
 
     ids = torch.zeros(len(batch), max(map(len, batch)), dtype=torch.long)
@@ -93,7 +98,12 @@ def _pooled(model: Any, batch: Sequence[list[int]]) -> Tensor:
     for row, tokens in enumerate(batch):
         ids[row, : len(tokens)] = torch.tensor(tokens)
         mask[row, : len(tokens)] = 1
+    return ids, mask
+
+
+def pooled(model: Any, ids: Tensor, mask: Tensor) -> Tensor:
+    """The mean over each text's tokens of the last hidden state, ``[len(ids), 384]``."""
     hidden = model(input_ids=ids, attention_mask=mask).last_hidden_state
     weights = mask.unsqueeze(-1).to(hidden.dtype)
-    pooled: Tensor = (hidden * weights).sum(1) / weights.sum(1)
-    return pooled
+    features: Tensor = (hidden * weights).sum(1) / weights.sum(1)
+    return features

@@ -34,7 +34,7 @@ def read_sentences(path: Path, skills: Iterable[str]) -> dict[str, Sentences]:
     wanted = set(skills)
     found: dict[str, list[tuple[str, int]]] = defaultdict(list)
     for file, skill in _files(path, wanted):
-        for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
+        for number, line in enumerate(_lines(file), start=1):
             name, text, label = _parse(line, skill, f"{file}:{number}")
             if name in wanted:
                 found[name].append((text, label))
@@ -60,6 +60,12 @@ def _files(path: Path, skills: set[str]) -> list[tuple[Path, str | None]]:
     return chosen
 
 
+def _lines(file: Path) -> list[str]:
+    """The lines of a file, ended by a newline only: JSON may hold other separators, such as U+0085, as they are."""
+    lines = file.read_text(encoding="utf-8").split("\n")
+    return lines if lines[-1] else lines[:-1]
+
+
 def _parse(line: str, skill: str | None, where: str) -> tuple[str, str, int]:
     try:
         row = json.loads(line)
@@ -75,9 +81,13 @@ class Head:
     weight: Tensor
     bias: Tensor
 
+    def logits(self, features: Tensor) -> Tensor:
+        """``[n, classes]`` of ``features [n, d]``."""
+        return features @ self.weight.T + self.bias
+
     def predict(self, features: Tensor) -> Tensor:
         """The class index of each row of ``features [n, d]``."""
-        return (features @ self.weight.T + self.bias).argmax(1)
+        return self.logits(features).argmax(1)
 
 
 def read_head(path: Path) -> Head:

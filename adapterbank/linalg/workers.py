@@ -22,13 +22,23 @@ def share_out(task: Callable[[T], R], items: Iterable[T], done: Callable[[R], No
     """Run ``task`` on every item, on as many threads as torch is set to use, eight at most.
 
     ``done`` is given the results in order, on the calling thread. Torch's number of threads is one setting for the whole
-    process: it is 1 meanwhile and put back afterwards. An exception drops the items that were not begun.
+    process: it is 1 meanwhile and put back afterwards. An exception drops the items that were not begun. Where there is one
+    thread or one item, all is done on the caller's.
     """
+    todo = list(items)
     with one_thread() as threads:
-        pool = ThreadPoolExecutor(min(threads, _MOST))
+        workers = min(threads, _MOST, len(todo))
+        if workers < 2:
+            _report(map(task, todo), done)
+            return
+        pool = ThreadPoolExecutor(workers)
         try:
-            for result in pool.map(task, items):
-                if done is not None:
-                    done(result)
+            _report(pool.map(task, todo), done)
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def _report(results: Iterable[R], done: Callable[[R], None] | None) -> None:
+    for result in results:
+        if done is not None:
+            done(result)

@@ -6,16 +6,25 @@ values, so nothing linear in the deltas is ever dense (Core Space, arXiv 2509.17
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import combinations_with_replacement
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from adapterbank.errors import RefusedInputError
+from adapterbank.linalg.leading import squared_norm
+from adapterbank.linalg.workers import share_out
+from adapterbank.merge.dense import finite, projected, projected_to, squared_distance, top_directions
 
-_ORTHONORMAL = 1e-10
-_ROWS = 256
 _EPS = torch.finfo(torch.float64).eps
+_WIDE = 256  # columns: from here on Gram matrices are faster than QR
+_BLOCK = 128
+_PRECISE = 1e-6  # share of ‖M‖²: what is lost is a difference of squares, and less is not to be trusted
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -38,13 +47,30 @@ class Cut:
 def refactor(matrix: LowRank | Tensor, rank: int) -> Cut:
     """The best approximation of ``matrix [d_out, d_in]`` of at most ``rank`` (Eckart-Young), balanced: ``U√S`` and ``V√S``.
 
-    The number of columns is ``min(rank, d_out, d_in)``, for a :class:`LowRank` also at most its K.
+    The number of columns is ``min(rank, d_out, d_in)``, for a :class:`LowRank` also at most its K. A large dense matrix is
+    approximated within 1/1000 of the best (:func:`~adapterbank.merge.dense.projected`).
     Raises RefusedInputError if ``matrix`` holds NaN or infinities.
     """
-    parts = (matrix.left, matrix.right) if isinstance(matrix, LowRank) else (matrix,)
-    if not all(bool(part.isfinite().all()) for part in parts):
-        raise RefusedInputError("the merged delta has NaN or infinite entries", hint="adapterbank verify")
-    return _cut_core(matrix, rank) if isinstance(matrix, LowRank) else _cut_dense(matrix, rank)
+    _check(matrix)
+    if isinstance(matrix, LowRank):
+        wide = matrix.left.shape[1] > _WIDE and 2 * rank < matrix.left.shape[1]
+        return (_cut_wide(matrix, rank) if wide else None) or _cut(matrix, rank)
+    return _measured(matrix, LowRank(*projected(matrix, rank)), rank)
+
+
+def refactor_to(matrix: LowRank | Tensor, energy: float) -> Cut:
+    """The same of the least rank, one at least, that keeps the share ``energy`` of ‖M‖²: an error of ``√(1 − energy)``."""
+    _check(matrix)
+    thin = matrix if isinstance(matrix, LowRank) else LowRank(*projected_to(matrix, energy))
+    kept = svd(thin)[1].square().cumsum(0)
+    norm = float(kept[-1]) if isinstance(matrix, LowRank) else float(matrix.double().square().sum())
+    rank = int((kept < energy * norm * (1.0 - len(kept) * _EPS)).sum()) + 1
+    return _cut(matrix, rank) if isinstance(matrix, LowRank) else _measured(matrix, thin, rank)
+
+
+def scaled(matrix: LowRank | Tensor, scale: float) -> LowRank | Tensor:
+    """``scale·matrix``; a dense one is changed in place."""
+    return LowRank(matrix.left * scale, matrix.right) if isinstance(matrix, LowRank) else matrix.mul_(scale)
 
 
 def svd(matrix: LowRank) -> tuple[Tensor, Tensor, Tensor]:
@@ -53,8 +79,7 @@ def svd(matrix: LowRank) -> tuple[Tensor, Tensor, Tensor]:
     The largest entry (by size) of each column of U is positive. Singular values that are rounding of the stacked factors
     (adapters that cancel) are exact zeros, so that a merge of nothing is nothing.
     """
-    Q_left, R_left = torch.linalg.qr(matrix.left)
-    Q_right, R_right = torch.linalg.qr(matrix.right)
+    (Q_left, R_left), (Q_right, R_right) = _both(torch.linalg.qr, matrix)
     U, values, Vh = torch.linalg.svd(R_left @ R_right.T, full_matrices=False)
     terms = R_left.norm(dim=0) * R_right.norm(dim=0)  # the size of each rank-one term, whatever its gauge
     noise = len(terms) * _EPS * float(terms.sum())
@@ -69,34 +94,59 @@ def _signs(U: Tensor) -> Tensor:
     return torch.where(U.gather(0, pivots) < 0, -1.0, 1.0).to(U.dtype)
 
 
-def _cut_core(matrix: LowRank, rank: int) -> Cut:
+def _check(matrix: LowRank | Tensor) -> None:
+    parts = (matrix.left, matrix.right) if isinstance(matrix, LowRank) else (matrix,)
+    if not all(finite(part) for part in parts):
+        raise RefusedInputError("the merged delta has NaN or infinite entries", hint="adapterbank verify")
+
+
+def _cut(matrix: LowRank, rank: int) -> Cut:
     U, S, V = svd(matrix)
     roots = S[:rank].sqrt()
     factors = LowRank(U[:, :rank] * roots, V[:, :rank] * roots)
     return Cut(factors, float(S[rank:].square().sum()), float(S.square().sum()))
 
 
-def _cut_dense(matrix: Tensor, rank: int) -> Cut:
-    """Through the top eigenvectors of the smaller Gram matrix, then the SVD of the projection.
+def _measured(matrix: Tensor, near: LowRank, rank: int) -> Cut:
+    """``near`` cut to ``rank``, its error as an approximation of the dense ``matrix`` measured by subtraction."""
+    factors = _cut(near, rank).factors
+    return Cut(factors, squared_distance(matrix, factors.left, factors.right), squared_norm(matrix))
 
-    The Gram matrix squares the condition number: directions below 1e-8·σ₁ are found only up to that, which changes the
-    approximation by less than one float32 rounding. The error is measured by subtraction, so it is right in any case.
+
+def _cut_wide(matrix: LowRank, rank: int) -> Cut | None:
+    """Many columns, few of them wanted: the core from Cholesky factors of the two Gram matrices, without any Q.
+
+    The core's leading right vectors X give M's left ones, ``left @ (R_rightᵀ X)``; M projected on those is exact, whatever
+    X lacks. None where columns depend on each other too much for that, or so little is lost that it cannot be seen.
     """
-    wide = matrix.shape[0] < matrix.shape[1]
-    top = _top_directions(matrix.T if wide else matrix, rank)
-    projected = LowRank(top, matrix.T @ top) if wide else LowRank(matrix @ top, top)
-    factors = _cut_core(projected, rank).factors
-    error = 0.0
-    for start in range(0, matrix.shape[0], _ROWS):
-        rows = slice(start, start + _ROWS)
-        error += float((matrix[rows] - factors.left[rows] @ factors.right.T).square().sum())
-    return Cut(factors, error, float(matrix.square().sum()))
+    grams = _gram(matrix.left), _gram(matrix.right)
+    (R_left, failed), (R_right, failed_too) = (torch.linalg.cholesky_ex(gram, upper=True) for gram in grams)
+    if int(failed) or int(failed_too):
+        return None
+    core = R_left @ R_right.T
+    columns = matrix.left @ (R_right.T @ top_directions(core, rank))
+    U = torch.linalg.qr(columns).Q
+    factors = _cut(LowRank(U, matrix.right @ (matrix.left.T @ U)), rank).factors
+    norm = float((grams[0] * grams[1]).sum())
+    lost = norm - float(factors.left.square().sum(dim=0).square().sum())  # U√S has the squared norms S
+    return Cut(factors, lost, norm) if lost > _PRECISE * norm else None
 
 
-def _top_directions(tall: Tensor, count: int) -> Tensor:
-    """The ``count`` leading right singular vectors of ``tall [m, n]``, m ≥ n, as ``[n, min(count, n)]``."""
-    vectors: Tensor = torch.linalg.eigh(tall.T @ tall).eigenvectors[:, -count:].flip(1)
-    deviation = vectors.T @ vectors - torch.eye(vectors.shape[1], dtype=vectors.dtype)
-    if float(deviation.abs().max()) > _ORTHONORMAL:  # seen from batched and divide-and-conquer solvers
-        vectors = torch.linalg.svd(tall, full_matrices=False).Vh[:count].T
-    return vectors.contiguous()
+def _gram(side: Tensor) -> Tensor:
+    """``side.T @ side``, block by block above the diagonal."""
+    gram = side.new_empty(side.shape[1], side.shape[1])
+    blocks = [slice(start, start + _BLOCK) for start in range(0, side.shape[1], _BLOCK)]
+
+    def fill(pair: tuple[slice, slice]) -> None:
+        gram[pair] = side[:, pair[0]].T @ side[:, pair[1]]
+        gram[pair[::-1]] = gram[pair].T
+
+    share_out(fill, combinations_with_replacement(blocks, 2))
+    return gram
+
+
+def _both(task: Callable[[Tensor], T], matrix: LowRank) -> list[T]:
+    """``task`` of the two sides, each on a thread of its own."""
+    results: list[T] = []
+    share_out(task, (matrix.left, matrix.right), results.append)
+    return results

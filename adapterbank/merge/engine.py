@@ -8,18 +8,19 @@ from typing import Any
 
 import torch
 
-from adapterbank.errors import UsageError
+from adapterbank.errors import PlatformError, UsageError
 from adapterbank.lora.adapter import Adapter, Factors
 from adapterbank.lora.delta import relative
 from adapterbank.lora.layout import ModuleShape
 from adapterbank.merge.conditions import Conditions
-from adapterbank.merge.core import Cut, LowRank, refactor
+from adapterbank.merge.core import Cut, LowRank, refactor, refactor_to
 from adapterbank.merge.determinism import fixed_arithmetic
 from adapterbank.merge.inputs import Inputs, common_extras
 from adapterbank.merge.least_squares import cut_under
 from adapterbank.merge.method import Method, Piece
 from adapterbank.merge.options import parse_options
 from adapterbank.merge.preparation import finished
+from adapterbank.merge.recipe import Rank, check_rank
 from adapterbank.merge.registry import find
 
 Progress = Callable[[int, int], None]
@@ -48,28 +49,31 @@ def merge(  # noqa: PLR0913 - each is a field of a recipe; all but three are key
     weights: Sequence[float],
     *,
     names: Sequence[str],
-    rank: int | None = None,
+    rank: Rank = None,
     options: Mapping[str, Any] | None = None,
     seed: int = 0,
     dtype: torch.dtype = torch.float32,
     conditions: Conditions | None = None,
+    device: str = "cpu",
     progress: Progress | None = None,
 ) -> Merged:
     """Merge ``adapters`` by the method of that name into one adapter of the same base model.
 
     ``names`` are the adapters' content digests: they set the order of summation and key the random streams. ``rank`` is
-    the output's rank in every module; by default each module gets its largest input rank, and a method that keeps its own
-    factors (``cat``, ``linear_factors``) is not cut. ``progress`` is called with (modules done, modules in all).
-    The same arguments give the same bits in the same environment.
+    the output's in every module: a number; ``{"energy": e}`` or ``{"error": e}``, the least that keeps this share of ‖M‖²
+    or stays within this relative error, module by module; ``"exact"``, as many as the pieces have. By default each module
+    gets its largest input rank, and a method that keeps its own factors (``cat``, ``linear_factors``) is not cut.
+    ``device`` is where it is computed if the method takes adapters only; the result is on the CPU. ``progress`` is called
+    with (modules done, modules in all). The same arguments give the same bits in the same environment.
 
-    Raises UsageError (unknown method or option, a bad value, no adapters) and IncompatibleError (modules of different
-    shapes, tensors beside the factors that differ, ranks a method cannot join).
+    Raises UsageError (unknown method or option, a bad value, no adapters, a dense merge that is to stay exact),
+    IncompatibleError (modules of different shapes, tensors beside the factors that differ, ranks a method cannot join) and
+    PlatformError (no such device).
     """
-    if rank is not None and rank < 1:
-        raise UsageError(f"rank: got {rank}, expected at least 1")
+    rank = check_rank(rank)
     chosen = find(method)
     values = parse_options(method, chosen.options, options or {})
-    inputs = Inputs.of(adapters, weights, names, seed, conditions, ordered=chosen.ordered)
+    inputs = Inputs.of(adapters, weights, names, seed, conditions, ordered=chosen.ordered, device=_device(device, chosen))
     extras = common_extras(inputs)
     tally = _Tally()
     modules: dict[str, Factors] = {}
@@ -77,7 +81,7 @@ def merge(  # noqa: PLR0913 - each is a field of a recipe; all but three are key
         for done, piece in enumerate(chosen.merge(inputs, **values), start=1):
             shape = inputs.shapes[piece.module]
             piece = _finished(inputs, piece)
-            cut = _cut(chosen, piece, rank, shape)
+            cut = _cut(chosen, piece, rank, shape.rank)
             modules[piece.module] = _rounded(cut.factors, shape, dtype)
             tally.add(piece, cut)
             if progress is not None:
@@ -93,19 +97,35 @@ def _finished(inputs: Inputs, piece: Piece) -> Piece:
     return replace(piece, matrix=finished(inputs.original(piece.module), inputs.conditions.prepare, piece.matrix))
 
 
-def _cut(method: Method, piece: Piece, rank: int | None, shape: ModuleShape) -> Cut:
-    if method.keeps_rank and rank is None and isinstance(piece.matrix, LowRank):
-        return Cut(piece.matrix, 0.0, 0.0)
-    wanted = rank if rank is not None else shape.rank
-    if piece.metric is not None and isinstance(piece.matrix, LowRank):
-        return cut_under(piece.matrix, piece.metric, wanted)
-    return refactor(piece.matrix, wanted)
+def _device(device: str, method: Method) -> str:
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise PlatformError(f"device {device!r} cannot be used: {error}", hint="adapterbank doctor") from error
+    return "cpu" if method.needs else device  # artefacts lie in main memory
+
+
+def _cut(method: Method, piece: Piece, rank: Rank, largest: int) -> Cut:
+    """The piece cut as ``rank`` says; by energy or error in the plain norm even where the piece brings its own metric."""
+    matrix = piece.matrix
+    if rank == "exact" or (rank is None and method.keeps_rank):
+        if isinstance(matrix, LowRank):
+            return Cut(matrix, 0.0, 0.0)
+        if rank == "exact":
+            message = f"rank exact: {method.name} gives a dense delta in module {piece.module!r}, which has no factors to keep"
+            raise UsageError(message, hint="--rank with a number, an energy or an error")
+    if isinstance(rank, Mapping):
+        return refactor_to(matrix, rank["energy"] if "energy" in rank else 1.0 - rank["error"] ** 2)
+    wanted = rank if isinstance(rank, int) else largest
+    if piece.metric is not None and isinstance(matrix, LowRank):
+        return cut_under(matrix, piece.metric, wanted)
+    return refactor(matrix, wanted)
 
 
 def _rounded(factors: LowRank, shape: ModuleShape, dtype: torch.dtype) -> Factors:
     return Factors(
-        A=factors.right.T.to(dtype).contiguous(),
-        B=factors.left.to(dtype).contiguous(),
+        A=factors.right.T.to("cpu", dtype).contiguous(),
+        B=factors.left.to("cpu", dtype).contiguous(),
         kind=shape.kind,
         kernel=shape.kernel,
     )

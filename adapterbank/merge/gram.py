@@ -14,17 +14,22 @@ def gram(stack: Stack) -> Tensor:
     """``⟨ΔW_i, ΔW_j⟩ [n, n]`` = tr((L_iᵀL_j)(R_jᵀR_i)) of one module; no delta is ever dense."""
     left, right = torch.cat(stack.lefts, dim=1), torch.cat(stack.rights, dim=1)
     products = (left.T @ left) * (right.T @ right)  # of every pair of rank-one terms
-    owner = torch.repeat_interleave(torch.arange(len(stack)), torch.tensor([side.shape[1] for side in stack.lefts]))
+    owner = owners(stack).to(products.device)
     sums = products.new_zeros(len(stack), products.shape[1]).index_add_(0, owner, products)
     return products.new_zeros(len(stack), len(stack)).index_add_(1, owner, sums)
 
 
+def owners(stack: Stack) -> Tensor:
+    """Which adapter each column of all left factors side by side is of ``[Σ r_i]``."""
+    return torch.repeat_interleave(torch.arange(len(stack)), torch.tensor([side.shape[1] for side in stack.lefts]))
+
+
 def gram_of_all(stacks: Iterable[Stack], count: int) -> Tensor:
-    """The same over all modules ``[count, count]``: a module that an adapter lacks counts as zero."""
+    """The same over all modules ``[count, count]``, on the CPU: a module that an adapter lacks counts as zero."""
     total = torch.zeros(count, count, dtype=torch.float64)
     for stack in stacks:
         places = torch.tensor(stack.members)
-        total[places.unsqueeze(1), places] += gram(stack)
+        total[places.unsqueeze(1), places] += gram(stack).cpu()
     return total
 
 

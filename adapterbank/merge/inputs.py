@@ -35,6 +35,7 @@ class Inputs:
     shapes: Mapping[str, ModuleShape] = field(default_factory=dict)
     schedules: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     conditions: Conditions = field(default_factory=Conditions)
+    device: str = "cpu"
 
     @classmethod
     def of(
@@ -46,8 +47,9 @@ class Inputs:
         conditions: Conditions | None = None,
         *,
         ordered: bool = False,
+        device: str = "cpu",
     ) -> Inputs:
-        """Check and sort (not if ``ordered``: then the order given is that of the merge).
+        """Check and sort (not if ``ordered``: then the order given is that of the merge); stacks are made on ``device``.
 
         Raises UsageError for counts or weights, IncompatibleError for modules of different shapes, or with
         ``absent="refuse"`` for a module that an adapter lacks.
@@ -66,6 +68,7 @@ class Inputs:
             dict(sorted(largest.items())),
             {module: tuple(float(own[i]) for i in order) for module, own in given.schedules.items()},
             given,
+            device,
         )
 
     @property
@@ -96,7 +99,7 @@ class Inputs:
         held = [i for i, factors in enumerate(found) if factors is not None or self.conditions.absent != "renormalize"]
         if len(held) < len(found):
             weights = _renormalized(weights, held)
-        sides = [_sides(found[i], shape) for i in held]
+        sides = [_sides(found[i], shape, self.device) for i in held]
         return Stack(
             module,
             tuple(self.names[i] for i in held),
@@ -106,6 +109,7 @@ class Inputs:
             shape.rank,
             self.seed,
             tuple(held),
+            _precision([found[i] for i in held]),
         )
 
 
@@ -137,11 +141,18 @@ def _renormalized(weights: Sequence[float], held: Sequence[int]) -> tuple[float,
     return tuple(weight * total / present for weight in weights) if present and total else tuple(weights)
 
 
-def _sides(factors: Factors | None, shape: ModuleShape) -> tuple[Tensor, Tensor]:
+def _precision(found: Sequence[Factors | None]) -> torch.dtype:
+    """In which dense entries are computed: float32 unless some factors came in more."""
+    widths = [tensor.dtype.itemsize for factors in found if factors is not None for tensor in (factors.A, factors.B)]
+    return torch.float64 if any(width > torch.float32.itemsize for width in widths) else torch.float32
+
+
+def _sides(factors: Factors | None, shape: ModuleShape, device: str) -> tuple[Tensor, Tensor]:
     if factors is None:
-        return torch.zeros(shape.d_out, 0, dtype=torch.float64), torch.zeros(shape.d_in, 0, dtype=torch.float64)
-    left = factors.B.detach().to("cpu", torch.float64) * factors.scaling
-    return left, factors.A.detach().to("cpu", torch.float64).T.clone(memory_format=torch.contiguous_format)
+        empty = torch.zeros(0, dtype=torch.float64, device=device)
+        return empty.new_zeros(shape.d_out, 0), empty.new_zeros(shape.d_in, 0)
+    left = factors.B.detach().to(device, torch.float64) * factors.scaling
+    return left, factors.A.detach().to(device, torch.float64).T.clone(memory_format=torch.contiguous_format)
 
 
 def common_extras(inputs: Inputs) -> Mapping[str, Tensor]:

@@ -8,6 +8,7 @@ most. A Gram matrix may be given as its diagonal, ``[d_in]``: that of an embeddi
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Annotated
 
 import torch
 from torch import Tensor
@@ -15,7 +16,11 @@ from torch import Tensor
 from adapterbank.errors import UsageError
 from adapterbank.lora.delta import squared_norm
 from adapterbank.merge.core import Cut, LowRank, refactor
+from adapterbank.merge.options import Hint
 from adapterbank.merge.stack import Stack
+
+Ratio = Annotated[float, Hint("α: entries of a Gram matrix off its diagonal are multiplied by it", at_least=0.0, at_most=1.0)]
+Ridge = Annotated[float, Hint("added to every Gram matrix's diagonal, in units of the mean diagonal entry", at_least=0.0)]
 
 
 def shrunk(gram: Tensor, ratio: float) -> Tensor:
@@ -88,8 +93,8 @@ def cut_under(matrix: LowRank, metric: Tensor, rank: int) -> Cut:
 
 
 def _measured(matrix: LowRank, gram: Tensor) -> float:
-    """``tr(M G Mᵀ)``."""
-    return float(((matrix.left.T @ matrix.left) * (matrix.right.T @ _times(gram, matrix.right))).sum())
+    """``tr(M G Mᵀ)``, rounding below zero cut off."""
+    return max(0.0, float(((matrix.left.T @ matrix.left) * (matrix.right.T @ _times(gram, matrix.right))).sum()))
 
 
 def _times(gram: Tensor, right: Tensor) -> Tensor:

@@ -37,7 +37,7 @@ class Piece:
 
 
 Pieces = Iterator[Piece]
-Kind = Literal["linear", "equivariant", "elementwise", "factors", "coefficients", "statistics"]
+Kind = Literal["linear", "equivariant", "elementwise", "dense", "factors", "coefficients", "statistics"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,11 +14,12 @@ from adapterbank.errors import UsageError
 
 @dataclass(frozen=True, slots=True)
 class Hint:
-    """What stands beside an option's type: its help, and bounds ``above < value ≤ at_most``."""
+    """What stands beside an option's type: its help, and bounds: ``above < value``, ``at_least ≤ value ≤ at_most``."""
 
     help: str
     above: float | None = None
     at_most: float | None = None
+    at_least: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +45,9 @@ class Option:
     def _allows(self, value: Any) -> bool:
         if self.choices:
             return value in self.choices
-        above, at_most = self.hint.above, self.hint.at_most
-        return (above is None or value > above) and (at_most is None or value <= at_most)
+        above, at_least, at_most = self.hint.above, self.hint.at_least, self.hint.at_most
+        high = (above is None or value > above) and (at_least is None or value >= at_least)
+        return high and (at_most is None or value <= at_most)
 
     @property
     def expected(self) -> str:
@@ -54,12 +56,18 @@ class Option:
             return " or ".join(self.choices)
         parts = [{float: "a number", int: "an integer", bool: "true or false"}[self.type]]
         parts += [f"above {self.hint.above:g}"] if self.hint.above is not None else []
+        parts += [f"at least {self.hint.at_least:g}"] if self.hint.at_least is not None else []
         parts += [f"at most {self.hint.at_most:g}"] if self.hint.at_most is not None else []
         return " ".join((parts[0], " and ".join(parts[1:]))).strip()
 
 
 Scale = Annotated[float, Hint("λ: multiplies the merged delta")]
 Density = Annotated[float, Hint("fraction of the entries of each ΔW that is kept", above=0.0, at_most=1.0)]
+
+Space = Annotated[
+    Literal["full", "core", "knots", "factors"],
+    Hint("where entries are compared: ΔW itself, Core Space, KnOTS' aligned right vectors, or A and B apart"),
+]
 
 
 def options_of(function: Callable[..., object]) -> tuple[Option, ...]:

@@ -6,17 +6,22 @@ import hashlib
 import json
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
 
 from adapterbank.errors import IntegrityError, UsageError
+from adapterbank.merge.conditions import Absent
 from adapterbank.merge.options import parse_options
+from adapterbank.merge.preparation import Prepare
 from adapterbank.merge.registry import find
 
 DTYPES = ("float32", "float16", "bfloat16", "float64")
+EXACT: Literal["exact"] = "exact"
+Rank = int | Mapping[str, float] | Literal["exact"] | None
+"""The output's rank: a number, ``{"energy": e}``, ``{"error": e}``, ``"exact"`` (nothing is cut), None for the method's own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,31 +34,43 @@ class Ingredient:
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """A merge in full; ``inputs`` keep the order they were given in, ``options`` hold every option of the method."""
+    """A merge in full; ``inputs`` keep the order they were given in, ``options`` hold every option of the method.
+
+    ``schedules`` are weights per module, as :mod:`adapterbank.merge.weights` reads them; ``prepare`` is done to the adapters
+    first; ``artefacts`` are the digests of the objects that the method is given beside them. ``continues`` is the state of the
+    first input, itself a merge by a sequential method, which goes on from there with the second. On which device it was
+    computed is no part of it.
+    """
 
     method: str
     inputs: tuple[Ingredient, ...]
     options: Mapping[str, Any]
-    rank: int | None = None
+    rank: Rank = None
     seed: int = 0
     dtype: str = "float32"
+    absent: Absent = "zero"
+    prepare: tuple[Prepare, ...] = ()
+    schedules: tuple[Mapping[str, Any], ...] = ()
+    artefacts: tuple[str, ...] = ()
+    continues: Mapping[str, float] | None = None
 
     @classmethod
-    def of(
-        cls,
-        method: str,
-        weights: Sequence[tuple[str, float]],
-        *,
-        options: Mapping[str, Any] | None = None,
-        rank: int | None = None,
-        seed: int = 0,
-        dtype: str = "float32",
-    ) -> Recipe:
-        """The recipe for (digest, weight) pairs, defaults filled in. Raises UsageError like :func:`merge`."""
-        values = parse_options(method, find(method).options, options or {})
-        if dtype not in DTYPES:
-            raise UsageError(f"dtype: got {dtype!r}, expected one of {', '.join(DTYPES)}")
-        return cls(method, tuple(Ingredient(digest, float(weight)) for digest, weight in weights), values, rank, seed, dtype)
+    def of(cls, method: str, weights: Sequence[tuple[str, float]], **settings: Any) -> Recipe:
+        """The recipe for (digest, weight) pairs, defaults filled in; ``settings`` are its other fields, ``prepare`` as names
+        with options. Raises UsageError like :func:`merge`."""
+        given = dict(settings)
+        options = parse_options(method, find(method).options, given.pop("options", None) or {})
+        prepare = tuple(Prepare.of(name, own) for name, own in given.pop("prepare", ()))
+        rank = check_rank(given.pop("rank", None))
+        inputs = tuple(Ingredient(digest, float(weight)) for digest, weight in weights)
+        made = cls(method, inputs, options, rank, prepare=prepare, **given)
+        _one_of("dtype", made.dtype, DTYPES)
+        _one_of("absent", made.absent, get_args(Absent))
+        return made
+
+    def with_inputs(self, inputs: Sequence[Ingredient], artefacts: Sequence[str] = ()) -> Recipe:
+        """The same of other adapters, with other artefacts."""
+        return replace(self, inputs=tuple(inputs), artefacts=tuple(artefacts), continues=None)
 
     def to_json(self) -> str:
         """Canonical JSON: sorted keys, no spaces, shortest floats; equal recipes give equal text."""
@@ -65,7 +82,9 @@ class Recipe:
         try:
             body = json.loads(text)
             inputs = tuple(Ingredient(entry["digest"], float(entry["weight"])) for entry in body.pop("inputs"))
-            return cls(inputs=inputs, **body)
+            prepare = tuple(Prepare(entry["name"], entry["options"]) for entry in body.pop("prepare"))
+            schedules, artefacts = tuple(body.pop("schedules")), tuple(body.pop("artefacts"))
+            return cls(inputs=inputs, prepare=prepare, schedules=schedules, artefacts=artefacts, **body)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise IntegrityError(f"stored recipe cannot be read: {error}", hint="adapterbank verify") from error
 
@@ -73,6 +92,26 @@ class Recipe:
     def digest(self) -> str:
         """SHA-256 of the canonical JSON, in hex."""
         return hashlib.sha256(self.to_json().encode()).hexdigest()
+
+
+def check_rank(rank: Any) -> Rank:
+    """``rank`` if it is one of the ways to say it. Raises UsageError."""
+    match rank:
+        case None | "exact":
+            return rank
+        case int() if not isinstance(rank, bool) and rank >= 1:
+            return rank
+        case {"energy": (int() | float()) as value} if len(rank) == 1 and 0.0 < value <= 1.0:
+            return {"energy": float(value)}
+        case {"error": (int() | float()) as value} if len(rank) == 1 and 0.0 <= value < 1.0:
+            return {"error": float(value)}
+    expected = "a number of at least 1, an energy above 0 and at most 1, an error from 0 to below 1, or exact"
+    raise UsageError(f"rank: got {rank!r}, expected {expected}")
+
+
+def _one_of(what: str, value: object, allowed: Sequence[str]) -> None:
+    if value not in allowed:
+        raise UsageError(f"{what}: got {value!r}, expected one of {', '.join(allowed)}")
 
 
 def environment() -> dict[str, str]:

@@ -8,22 +8,60 @@ import torch
 from torch import Tensor
 
 _DIGIT = 16
+_DIGITS = 1 << _DIGIT
+_INTEGERS = {torch.float32: torch.int32, torch.float64: torch.int64}
 
 
-def kth_largest(tiles: Callable[[], Iterable[Tensor]], k: int) -> float:
-    """The k-th largest (from 1) of all non-negative float64 entries that each call of ``tiles`` goes through; exact.
+class Selection:
+    """A radix selection of the k-th largest (from 1) size of entries that are shown to it again in every pass; exact.
 
-    A radix selection over the bit patterns, which sort like the values: four passes with 2¹⁶ counters, whatever the size.
+    The bit patterns of floats without their sign sort like the sizes, so 16 bits are settled by a pass with 2¹⁶ counters:
+    two passes for float32, four for float64, whatever the number of entries. Zeros need not be shown.
     """
-    prefix = 0
-    for shift in range(64 - _DIGIT, -1, -_DIGIT):
-        counts = torch.zeros(1 << _DIGIT, dtype=torch.int64)
+
+    def __init__(self, k: int, dtype: torch.dtype) -> None:
+        self._k = k
+        self._dtype = dtype
+        self._shift = dtype.itemsize * 8 - _DIGIT
+        self._prefix = 0  # of all settled bits
+
+    @property
+    def done(self) -> bool:
+        return self._shift < 0
+
+    @property
+    def value(self) -> float:
+        """The k-th largest size, once :attr:`done`."""
+        return float(torch.tensor(self._prefix, dtype=_INTEGERS[self._dtype]).view(self._dtype))
+
+    def counts(self, tile: Tensor) -> Tensor:
+        """How many entries with the settled bits have each value of the next 16, and how many are others, ``[2¹⁶ + 1]``."""
+        bits = tile.to(self._dtype).reshape(-1).view(_INTEGERS[self._dtype]) & torch.iinfo(_INTEGERS[self._dtype]).max
+        digits = (bits >> self._shift) & (_DIGITS - 1)
+        if self._shift + _DIGIT < self._dtype.itemsize * 8:
+            digits.masked_fill_(bits >> (self._shift + _DIGIT) != self._prefix, _DIGITS)
+        return torch.bincount(digits, minlength=_DIGITS + 1).cpu()
+
+    def settle(self, counts: Tensor) -> None:
+        """End a pass with the sum of its :meth:`counts`."""
+        larger = counts[:_DIGITS].flip(0).cumsum(0)  # larger[j]: how many have one of the j + 1 largest digits
+        place = min(int(torch.searchsorted(larger, self._k)), _DIGITS - 1)  # beyond all: among the zeros not shown
+        self._k -= int(larger[place - 1]) if place else 0
+        self._prefix = self._prefix << _DIGIT | (_DIGITS - 1 - place)
+        self._shift -= _DIGIT
+
+
+def no_counts() -> Tensor:
+    """The counters of a pass before it."""
+    return torch.zeros(_DIGITS + 1, dtype=torch.int64)
+
+
+def kth_largest(tiles: Callable[[], Iterable[Tensor]], k: int, dtype: torch.dtype = torch.float64) -> float:
+    """The k-th largest size (from 1) of all entries of ``dtype`` that each call of ``tiles`` goes through; exact."""
+    selection = Selection(k, dtype)
+    while not selection.done:
+        counts = no_counts()
         for tile in tiles():
-            bits = tile.reshape(-1).view(torch.int64)
-            digits = bits[bits >> (shift + _DIGIT) == prefix] if prefix or shift + _DIGIT < 64 else bits
-            counts += torch.bincount((digits >> shift) & ((1 << _DIGIT) - 1), minlength=1 << _DIGIT)
-        larger = counts.flip(0).cumsum(0)  # larger[j]: how many have one of the j + 1 largest digits
-        place = int(torch.searchsorted(larger, k))
-        k -= int(larger[place - 1]) if place else 0
-        prefix = prefix << _DIGIT | ((1 << _DIGIT) - 1 - place)
-    return float(torch.tensor(prefix, dtype=torch.int64).view(torch.float64))
+            counts += selection.counts(tile)
+        selection.settle(counts)
+    return selection.value

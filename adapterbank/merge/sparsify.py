@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from functools import partial
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from math import inf
 
+import numpy as np
+import torch
 from torch import Tensor
+from torch.nn.functional import hardshrink
 
-from adapterbank.merge.elementwise import Space, Sparsify, row_tiles
-from adapterbank.merge.inputs import Inputs
-from adapterbank.merge.selection import kth_largest
+from adapterbank.linalg.workers import share_out
+from adapterbank.merge.elementwise import Sparsify, row_tiles
+from adapterbank.merge.selection import Selection, no_counts
 from adapterbank.merge.stack import Stack
 from adapterbank.merge.streams import kept, stream_key
+
+_RUN = 16  # tiles that one thread counts at a time
 
 
 def trim(thresholds: Sequence[float]) -> Sparsify:
     """Keep the entries of adapter i whose size is at least ``thresholds[i]`` (TIES)."""
-    return lambda index, _rows, tile: tile.masked_fill(tile.abs() < thresholds[index], 0.0)
+    return lambda index, _rows, tile: hardshrink(tile, _below(thresholds[index], tile.dtype))
 
 
 def drop(stack: Stack, density: float) -> Sparsify:
@@ -25,33 +30,48 @@ def drop(stack: Stack, density: float) -> Sparsify:
 
     def sparsify(index: int, rows: slice, tile: Tensor) -> Tensor:
         mask = kept(keys[index], rows.start * stack.d_in, tile.numel(), density).view_as(tile)
-        return tile.masked_fill(~mask, 0.0) / density
+        return tile.mul_(mask.to(tile)).div_(density)
 
     return sparsify
 
 
-def module_thresholds(space: Space, density: float) -> list[float]:
-    """For each adapter the size of its ``⌊density·N⌋``-th largest entry (at least the first) in this module."""
-    return [_module_threshold(space, index, density) for index in range(len(space))]
+def thresholds(stacks: Callable[[], Iterable[Stack]], density: float) -> Mapping[int, float]:
+    """The size of the ``⌊density·N⌋``-th largest (at least the first) of an adapter's N entries, by its place in the merge.
+
+    N counts all that each call of ``stacks`` goes through, as one vector; a stack in which an adapter has no place counts as
+    zeros of it.
+    """
+    shapes = [(stack.d_out * stack.d_in, stack.lefts[0].dtype, stack.members) for stack in stacks()]
+    count = max(1, int(density * sum(entries for entries, _, _ in shapes)))
+    dtype = torch.float64 if any(own == torch.float64 for _, own, _ in shapes) else torch.float32
+    selections = {member: Selection(count, dtype) for _, _, members in shapes for member in members}
+    while not all(selection.done for selection in selections.values()):
+        sums = {member: no_counts() for member in selections}
+        for stack in stacks():
+            _count(stack, selections, sums)
+        for member, selection in selections.items():
+            selection.settle(sums[member])
+    return {member: selection.value for member, selection in selections.items()}
 
 
-def model_thresholds(inputs: Inputs, density: float) -> list[float]:
-    """The same over all modules of the merge as one vector; a module that an adapter lacks counts as zeros."""
-    entries = sum(shape.d_out * shape.d_in for shape in inputs.shapes.values())
+def _count(stack: Stack, selections: Mapping[int, Selection], sums: Mapping[int, Tensor]) -> None:
+    """Add the counts of one stack to ``sums``: runs of tiles of one adapter on each thread."""
+    tiles = list(row_tiles(stack))
+    runs = [tiles[start : start + _RUN] for start in range(0, len(tiles), _RUN)]
 
-    def sizes(index: int) -> Iterable[Tensor]:
-        for stack in inputs:
-            if index in stack.members:
-                at = stack.members.index(index)
-                yield from (stack.rows(at, rows).abs() for rows in row_tiles(stack))
+    def count(task: tuple[int, list[slice]]) -> tuple[int, Tensor]:
+        index, run = task
+        selection = selections[stack.members[index]]
+        return stack.members[index], sum((selection.counts(stack.rows(index, rows)) for rows in run), start=no_counts())
 
-    return [kth_largest(partial(sizes, index), _count(density, entries)) for index in range(len(inputs))]
+    def add(result: tuple[int, Tensor]) -> None:
+        sums[result[0]].add_(result[1])
 
-
-def _module_threshold(space: Space, index: int, density: float) -> float:
-    sizes = [space.rows(index, rows).abs() for rows in row_tiles(space)]  # one dense delta
-    return kth_largest(lambda: sizes, _count(density, space.d_out * space.d_in))
+    share_out(count, ((index, run) for index in range(len(stack)) for run in runs), add)
 
 
-def _count(density: float, entries: int) -> int:
-    return max(1, int(density * entries))
+def _below(threshold: float, dtype: torch.dtype) -> float:
+    """The largest number of ``dtype`` below ``threshold``: ``hardshrink`` keeps what is larger than its argument."""
+    narrow = np.float32 if dtype == torch.float32 else np.float64
+    nearest = narrow(threshold)
+    return float(nearest if nearest < threshold else np.nextafter(nearest, narrow(-inf)))

@@ -1,4 +1,4 @@
-"""What a method sees of one module: each adapter's delta as ``left @ rightᵀ`` in float64."""
+"""What a method sees of one module: each adapter's delta as ``left @ rightᵀ``."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ class Stack:
     ``lefts[i]`` is ``[d_out, r_i]`` and ``rights[i]`` ``[d_in, r_i]``, float64. ``names`` are the adapters' content digests,
     ``weights`` theirs in this module. An adapter without this module has ``r_i = 0`` (its delta is zero), or is left out of
     the stack altogether. ``rank`` is the largest ``r_i`` of the merge; ``seed`` is for methods that draw.
-    ``members`` are the adapters' places in the whole merge.
+    ``members`` are the adapters' places in the whole merge. ``precision`` is that in which dense entries are computed:
+    float32 where all factors came in float32 or less, else float64.
     """
 
     module: str
@@ -30,6 +31,7 @@ class Stack:
     rank: int
     seed: int
     members: tuple[int, ...]
+    precision: torch.dtype = torch.float64
 
     def __len__(self) -> int:
         return len(self.lefts)
@@ -42,9 +44,9 @@ class Stack:
     def d_in(self) -> int:
         return int(self.rights[0].shape[0])
 
-    def rows(self, index: int, rows: slice) -> Tensor:
-        """The rows ``[rows, d_in]`` of adapter ``index``'s dense ΔW."""
-        return self.lefts[index][rows] @ self.rights[index].T
+    def rows(self, index: int, rows: slice, out: Tensor | None = None) -> Tensor:
+        """The rows ``[rows, d_in]`` of adapter ``index``'s dense ΔW, written to ``out`` if it is given."""
+        return torch.mm(self.lefts[index][rows], self.rights[index].T, out=out)
 
     def shares(self, method: str) -> list[float]:
         """The weights over their sum. Raises UsageError, naming ``method``, if that is 0."""

@@ -6,7 +6,7 @@ from rich.console import Group, RenderableType
 
 from adapterbank.report import forms
 from adapterbank.report.grid import Column, Row, facts, grid, line, titled
-from adapterbank.report.words import error, gist, pairs, several, short, size, when
+from adapterbank.report.words import error, gist, pairs, safe, several, short, size, when
 
 _REF = Column("ref", "ref", style="cyan", whole=True)
 _VERSIONS = (
@@ -47,7 +47,11 @@ _FACTS = (
 _RECIPE = (
     Column("method", "method"),
     Column("options", "options", pairs),
-    Column("rank", "rank"),
+    Column("rank", "rank", lambda rank: pairs(rank) if isinstance(rank, dict) else safe(rank)),
+    Column("absent modules", "absent"),
+    Column("prepared by", "prepare", lambda steps: ", ".join(safe(step["name"]) for step in steps)),
+    Column("weights by module", "schedules", lambda rules: ", ".join(pairs(rule) for rule in rules)),
+    Column("used", "artefacts", lambda used: ", ".join(f"{safe(label)} ({short(d)})" for d, label in used.items())),
     Column("seed", "seed"),
     Column("residual", "residual", error),
 )

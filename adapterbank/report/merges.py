@@ -6,10 +6,19 @@ from rich.console import Group, RenderableType
 
 from adapterbank.report.adapters import exported
 from adapterbank.report.grid import Column, Row, facts, grid, line, titled
-from adapterbank.report.words import error, pairs, size
+from adapterbank.report.words import error, pairs, several, short, size
 
 _METHODS = (
     Column("method", "name", style="cyan", whole=True),
+    Column("kind", "kind"),
+    Column("needs", "needs", several),
+    Column("what it does", "summary"),
+    Column("options", "options", lambda options: pairs({option["name"]: option["default"] for option in options})),
+    Column("formula", "formula"),
+    Column("source", "source"),
+)
+_PREPARATIONS = (
+    Column("prepare", "name", style="cyan", whole=True),
     Column("what it does", "summary"),
     Column("options", "options", lambda options: pairs({option["name"]: option["default"] for option in options})),
     Column("formula", "formula"),
@@ -23,13 +32,27 @@ def merged(document: Row) -> RenderableType:
     head = f"{document['ref']}  {document['status']}  rank {document['rank']}, {size(version['bytes'])}"
     parts: list[RenderableType] = [line(f"{head}, residual {error(document['residual'])}")]
     told = {key: value for key, value in document["report"].items() if not isinstance(value, dict)}
+    told |= {"used": several(document["artefacts"])} if document["artefacts"] else {}
     parts += [facts([Column(key, key) for key in told], told)] if told else []
     return Group(*parts)
 
 
 def methods(document: Row) -> RenderableType:
-    """A row per merge method."""
-    return grid(_METHODS, document["methods"], "no methods")
+    """A row per merge method, then one per preparation."""
+    parts = grid(_PREPARATIONS, document["preparations"], "")
+    return Group(
+        grid(_METHODS, document["methods"], "no methods"), *(titled("Preparations", parts) if document["preparations"] else [])
+    )
+
+
+def recipe_text(document: Row) -> RenderableType:
+    """The text of the file."""
+    return Group(*(line(text) for text in document["text"].splitlines()))
+
+
+def recipe_written(document: Row) -> RenderableType:
+    """A recipe written."""
+    return line(f"{document['ref']} -> {document['path']}  recipe {short(document['digest'])}")
 
 
 def replay(document: Row) -> RenderableType:

@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from adapterbank.catalog import recipes, versions
-from adapterbank.catalog.rows import Recipe as RecipeRow
+from adapterbank.catalog import artefacts as artefact_rows
 from adapterbank.catalog.rows import Version
-from adapterbank.errors import ConflictError, NotFoundError, Problem
+from adapterbank.errors import ConflictError, IntegrityError, Problem
+from adapterbank.lora.adapter import Adapter
 from adapterbank.lora.delta import delta_error
+from adapterbank.merge.conditions import Conditions
 from adapterbank.merge.engine import Merged, merge
+from adapterbank.merge.extend import extend
+from adapterbank.merge.methods.opcm import State
 from adapterbank.merge.recipe import Recipe, environment
+from adapterbank.merge.weights import scheduled
 from adapterbank.peft_format.check import inspect
 from adapterbank.peft_format.writer import encode
+from adapterbank.ways import artefacts
 from adapterbank.ways.export import export
-from adapterbank.ways.joinable import each_once, plain_lora, same_base_model
-from adapterbank.ways.load import load
+from adapterbank.ways.joinable import plain_lora, same_base_model
+from adapterbank.ways.lineage import Planned, planned, recipe_row
+from adapterbank.ways.load import Loaded, load
 from adapterbank.ways.register import Entry, Lineage, store
 from adapterbank.ways.results import MergedVersion, Progress, Replay, Reverted
 from adapterbank.ways.rooms import Rooms
@@ -32,37 +38,83 @@ SAME = 3e-7  # relative ΔW difference of two float32 roundings of one merge
 Forms = Mapping[str, Mapping[str, Any]]  # of each input kept only in a bounded form: its basis, object and error
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Ran:
+    """What a recipe gave, and which inputs were read from a bounded form, each with its error."""
+
+    merged: Merged
+    forms: Forms
+
+
 def merge_versions(
-    rooms: Rooms, entry: Entry, recipe: Recipe, chosen: Sequence[Version], progress: Progress | None = None
+    rooms: Rooms, entry: Entry, of: Planned, *, device: str = "cpu", progress: Progress | None = None
 ) -> MergedVersion:
-    """Run ``recipe`` over ``chosen`` and register what comes out. A recipe again gives the same files: ``unchanged``."""
-    same_base_model(chosen)
-    plain_lora(chosen)
-    merged, forms = _run(rooms, recipe, chosen, progress)
-    config, weights = _encode(rooms, merged, chosen[0])
-    body = {"refs": [version.ref for version in chosen], "forms": forms, "recipe": recipe.to_json()}
+    """Run the recipe and register what comes out. A recipe again gives the same files: ``unchanged``."""
+    recipe, chosen = of.recipe, of.chosen
+    with rooms.catalog.reading() as tx:
+        used = artefact_rows.of_objects(tx, recipe.artefacts)
+    ran = run(rooms, of, device=device, progress=progress)
+    config, weights = encoded(rooms, ran.merged, chosen[0])
     inspection = inspect(config, weights)
     entry = replace(entry, base_model=chosen[0].base_model)
     with rooms.vault.stage() as staged:
         staged.write(weights)
-        lineage = Lineage(recipe.method, body, merged.residual, environment(), chosen)
+        labels = {artefact.object: artefact.label for artefact in used}
+        body = _body(of, ran, labels)
+        lineage = Lineage(recipe.method, body, ran.merged.residual, environment(), chosen, used)
         done = store(rooms, entry, config, staged, sha256(weights).hexdigest(), inspection, lineage)
-    report = {**merged.report, "modules": dict(merged.module_residuals)}
-    warnings = (*_warnings(merged, forms), *(problem for problem in inspection.problems if problem.severity == "warning"))
-    return MergedVersion(done.version, done.status, merged.residual, merged.rank, report, warnings)
+    report = {**ran.merged.report, "modules": dict(ran.merged.module_residuals)}
+    warnings = (*_warnings(ran), *(problem for problem in inspection.problems if problem.severity == "warning"))
+    refs = tuple(artefact.ref for artefact in used)
+    return MergedVersion(done.version, done.status, ran.merged.residual, ran.merged.rank, report, warnings, refs)
 
 
-def replay(rooms: Rooms, version: Version) -> Replay:
-    """Run the recipe of a merge again and compare: the same bits, equal within float32 rounding, or not."""
-    row = _recipe(rooms, version)
-    recipe, chosen = Recipe.from_json(row.body["recipe"]), _constituents(rooms, row)
-    merged, forms = _run(rooms, recipe, chosen, None)
-    config, weights = _encode(rooms, merged, chosen[0])
-    changed = _changed(row.environment, environment()) | _changed(_told(chosen, row.body["forms"]), _told(chosen, forms))
+def run(rooms: Rooms, of: Planned, *, device: str = "cpu", progress: Progress | None = None) -> Ran:
+    """The merge as a value; nothing is stored. Raises NotFoundError for an artefact that is gone."""
+    with opened(rooms, of.chosen) as inputs:
+        return run_on(rooms, of, inputs, device=device, progress=progress)
+
+
+@contextmanager
+def opened(rooms: Rooms, chosen: Sequence[Version]) -> Iterator[list[Loaded]]:
+    """The adapters of a merge, valid inside the block. Raises IncompatibleError for versions that cannot be joined."""
+    same_base_model(chosen)
+    plain_lora(chosen)
+    with ExitStack() as stack:
+        yield [stack.enter_context(load(rooms, version)) for version in chosen]
+
+
+def run_on(
+    rooms: Rooms, of: Planned, inputs: Sequence[Loaded], *, device: str = "cpu", progress: Progress | None = None
+) -> Ran:
+    """The same on adapters that are open already."""
+    forms = {
+        version.ref: {"basis": source.form.place, "object": source.form.object, "error": source.form.error}
+        for version, source in zip(of.chosen, inputs, strict=True)
+        if source.form is not None
+    }
+    adapters = [source.adapter for source in inputs]
+    if of.recipe.continues is not None:
+        return Ran(_continued(of.recipe, adapters), forms)
+    return Ran(_merged(rooms, of.recipe, adapters, device, progress), forms)
+
+
+def replay(rooms: Rooms, version: Version, *, device: str = "cpu", progress: Progress | None = None) -> Replay:
+    """Run the recipe of a merge again and compare: the same bits, equal within float32 rounding, or not.
+
+    From what is stored alone, artefacts included. Raises NotFoundError naming an artefact that is gone.
+    """
+    row = recipe_row(rooms, version)
+    of = planned(rooms, row)
+    artefacts.values_of(rooms, of.recipe.artefacts, row.body.get("artefacts", {}))
+    ran = run(rooms, of, device=device, progress=progress)
+    config, weights = encoded(rooms, ran.merged, of.chosen[0])
+    changed = _changed(row.environment, environment())
+    changed |= _changed(_told(of.chosen, row.body["forms"]), _told(of.chosen, ran.forms))
     if inspect(config, weights).content == version.content:
         return Replay(version.ref, "bits", 0.0, changed)
     with load(rooms, version) as loaded:
-        difference = delta_error(loaded.adapter, merged.adapter).total
+        difference = delta_error(loaded.adapter, ran.merged.adapter).total
     return Replay(version.ref, "within 3e-7" if difference <= SAME else "differs", difference, changed)
 
 
@@ -71,36 +123,13 @@ def revert(rooms: Rooms, version: Version, directory: Path) -> Reverted:
 
     Raises ConflictError, before anything is written, if ``directory`` exists and is not empty.
     """
-    chosen = _constituents(rooms, _recipe(rooms, version))
+    chosen = planned(rooms, recipe_row(rooms, version)).chosen
     if directory.exists() and any(directory.iterdir()):
         raise ConflictError(f"{directory} exists and is not an empty directory", hint="name one that does not exist yet")
     return Reverted(version.ref, tuple(export(rooms, each, directory / each.ref, bounded=True) for each in chosen))
 
 
-def _run(rooms: Rooms, recipe: Recipe, chosen: Sequence[Version], progress: Progress | None) -> tuple[Merged, Forms]:
-    """The merge, and for each input that is kept only in a bounded form which one it was and its error."""
-    with ExitStack() as stack:
-        inputs = [stack.enter_context(load(rooms, version)) for version in chosen]
-        forms = {
-            version.ref: {"basis": source.form.place, "object": source.form.object, "error": source.form.error}
-            for version, source in zip(chosen, inputs, strict=True)
-            if source.form is not None
-        }
-        merged = merge(
-            recipe.method,
-            [source.adapter for source in inputs],
-            [ingredient.weight for ingredient in recipe.inputs],
-            names=[ingredient.digest for ingredient in recipe.inputs],
-            rank=recipe.rank,
-            options=recipe.options,
-            seed=recipe.seed,
-            dtype=getattr(torch, recipe.dtype),
-            progress=progress,
-        )
-    return merged, forms
-
-
-def _encode(rooms: Rooms, merged: Merged, first: Version) -> tuple[bytes, bytes]:
+def encoded(rooms: Rooms, merged: Merged, first: Version) -> tuple[bytes, bytes]:
     """The two files of the merge; task type and orientation come from the configuration of the first constituent."""
     dtype = next((factors.A.dtype for factors in merged.adapter.modules.values()), torch.float32)
     adapter = replace(merged.adapter, base_model=first.base_model)
@@ -108,11 +137,56 @@ def _encode(rooms: Rooms, merged: Merged, first: Version) -> tuple[bytes, bytes]
     return files["adapter_config.json"], files["adapter_model.safetensors"]
 
 
-def _warnings(merged: Merged, forms: Forms) -> tuple[Problem, ...]:
+def conditions(rooms: Rooms, recipe: Recipe, adapters: Sequence[Adapter]) -> Conditions:
+    """What the recipe says beside method, adapters and weights, with the values of its artefacts."""
+    values = artefacts.values_of(rooms, recipe.artefacts)
+    modules = sorted({module for adapter in adapters for module in adapter.modules})
+    names, weights = [part.digest for part in recipe.inputs], [part.weight for part in recipe.inputs]
+    return Conditions(scheduled(recipe.schedules, modules, names, weights), recipe.absent, recipe.prepare, values)
+
+
+def _merged(rooms: Rooms, recipe: Recipe, adapters: Sequence[Adapter], device: str, progress: Progress | None) -> Merged:
+    return merge(
+        recipe.method,
+        adapters,
+        [ingredient.weight for ingredient in recipe.inputs],
+        names=[ingredient.digest for ingredient in recipe.inputs],
+        rank=recipe.rank,
+        options=recipe.options,
+        seed=recipe.seed,
+        dtype=getattr(torch, recipe.dtype),
+        conditions=conditions(rooms, recipe, adapters),
+        device=device,
+        progress=progress,
+    )
+
+
+def _continued(recipe: Recipe, adapters: Sequence[Adapter]) -> Merged:
+    """One step of a sequential merge from the state of its first input."""
+    if recipe.continues is None or len(adapters) != 2:
+        raise IntegrityError("a merge that continues another has that one and a new adapter as inputs, no others")
+    previous, new = adapters
+    options = {name: value for name, value in recipe.options.items() if name in ("alpha", "k_max")}
+    state = State.of(recipe.continues)
+    done = extend(previous, state, new, weight=recipe.inputs[1].weight, dtype=getattr(torch, recipe.dtype), **options)
+    facts = dict.fromkeys(done.adapter.modules, done.state.facts())
+    return Merged(done.adapter, done.residual, {}, done.adapter.rank, {"truncated": done.residual}, facts)
+
+
+def _body(of: Planned, ran: Ran, labels: Mapping[str, str]) -> dict[str, Any]:
+    """The row's own record: what stood behind the digests, and what the method told about each module."""
+    body: dict[str, Any] = {"refs": [version.ref for version in of.chosen], "forms": ran.forms}
+    body |= {"artefacts": dict(labels)} if labels else {}
+    body |= {"facts": {name: dict(told) for name, told in ran.merged.facts.items()}} if ran.merged.facts else {}
+    return {**body, "residuals": dict(ran.merged.module_residuals), "recipe": of.recipe.to_json()}
+
+
+def _warnings(ran: Ran) -> tuple[Problem, ...]:
     found = [
         Problem("bounded_input", f"{ref} is kept only in a bounded form, error {form['error']:.3g}", ref, "warning")
-        for ref, form in forms.items()
+        for ref, form in ran.forms.items()
     ]
+    merged = ran.merged
     if merged.residual > LARGE_RESIDUAL:
         message = (
             f"rank {merged.rank} leaves out {merged.residual:.3f} of the merged ΔW (relative): "
@@ -131,22 +205,3 @@ def _told(chosen: Sequence[Version], forms: Forms) -> dict[str, str]:
     """What each input is read from, in words: its exact bytes, or the bounded form that stands for it."""
     words = {ref: f"bounded, {form['basis']}, error {form['error']:.3g}" for ref, form in forms.items()}
     return {f"input {version.ref}": words.get(version.ref, "exact") for version in chosen}
-
-
-def _recipe(rooms: Rooms, version: Version) -> RecipeRow:
-    with rooms.catalog.reading() as tx:
-        row = recipes.get(tx, version)
-    if row is None:
-        raise NotFoundError(f"{version.ref} is no merge: it was registered from files", hint=f"adapterbank show {version.ref}")
-    return row
-
-
-def _constituents(rooms: Rooms, row: RecipeRow) -> list[Version]:
-    with rooms.catalog.reading() as tx:
-        return [versions.get(tx, ref) for ref in row.body["refs"]]
-
-
-def recipe_for(method: str, chosen: Sequence[tuple[Version, float]], **settings: Any) -> Recipe:
-    """The recipe of ``method`` over versions with weights; ``settings`` are options, rank, seed and dtype."""
-    each_once([version for version, _ in chosen], "a merge")
-    return Recipe.of(method, [(version.content, weight) for version, weight in chosen], **settings)

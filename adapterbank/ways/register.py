@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,11 @@ from typing import Any
 from sqlalchemy import Connection
 
 from adapterbank.catalog import aliases, base_models, labels, levels, recipes, versions
-from adapterbank.catalog.rows import NewVersion, Version
+from adapterbank.catalog.rows import Artefact, NewVersion, Version
 from adapterbank.errors import AdapterBankError, ConflictError, Problem, RefusedInputError
+from adapterbank.peft_format import servers
 from adapterbank.peft_format.check import Inspection, inspect
+from adapterbank.peft_format.refusal import refusal
 from adapterbank.peft_format.source import open_directory
 from adapterbank.refs import check_alias, check_name
 from adapterbank.vault.objects import Vault
@@ -25,7 +27,8 @@ from adapterbank.ways.rooms import Rooms
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What the caller says about an adapter; ``force`` registers equal content in other bytes as a version of its own."""
+    """What the caller says about an adapter; ``force`` registers equal content in other bytes as a version of its own, and
+    ``servers`` are those that it must be able to be served by."""
 
     name: str
     base_model: str | None = None
@@ -35,6 +38,7 @@ class Entry:
     metrics: Mapping[str, float] = field(default_factory=dict)
     note: str | None = None
     force: bool = False
+    servers: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         check_name(self.name)
@@ -51,21 +55,23 @@ class Common:
     metrics: Mapping[str, float] = field(default_factory=dict)
     note: str | None = None
     force: bool = False
+    servers: tuple[str, ...] = ()
 
     def entry(self, name: str) -> Entry:
         """The entry of one of them. Raises UsageError for a bad name."""
-        return Entry(name, self.base_model, None, None, self.tags, self.metrics, self.note, self.force)
+        return Entry(name, self.base_model, None, None, self.tags, self.metrics, self.note, self.force, self.servers)
 
 
 @dataclass(frozen=True, slots=True)
 class Lineage:
-    """Where a merge comes from: the row of its recipe, and the versions it needs for ``revert``."""
+    """Where a merge comes from: the row of its recipe, the versions it needs for ``revert``, and what it used beside them."""
 
     method: str
     body: Mapping[str, Any]
     residual: float
     environment: Mapping[str, str]
     constituents: Sequence[Version]
+    artefacts: Sequence[Artefact] = ()
 
 
 def files_digest(config: str, weights: str) -> str:
@@ -81,6 +87,7 @@ def register(rooms: Rooms, directory: Path, entry: Entry) -> Registered:
     with open_directory(directory) as source, rooms.vault.stage() as staged:
         staged.copy_from(source.weights, source.weights_size)
         inspection, weights = _inspect(rooms.vault, source.config, staged)
+        inspection = _for_servers(inspection, entry.servers)
         done = store(rooms, entry, source.config, staged, weights, inspection)
     return Registered(done.version, done.status, inspection.problems, source.not_kept)
 
@@ -139,6 +146,21 @@ def _inspect(vault: Vault, config: bytes, staged: Staged) -> tuple[Inspection, s
         return inspect(config, mapped.buffer), digest.result()
 
 
+def _for_servers(inspection: Inspection, names: Sequence[str]) -> Inspection:
+    """The inspection with what these servers would say at request time. Raises RefusedInputError if one cannot serve it."""
+    facts = inspection.facts
+    found = [
+        problem
+        for name in names
+        for problem in servers.problems(
+            name, rank=facts.rank, modules=facts.modules, carried=facts.carried, obstacle=facts.basis_reason
+        )
+    ]
+    if any(problem.severity == "error" for problem in found):
+        raise refusal([*inspection.problems, *found])
+    return replace(inspection, problems=(*inspection.problems, *found))
+
+
 def _settle(vault: Vault, staged: Staged) -> str:
     """The digest of the staged bytes, which are durable afterwards unless the vault has them already."""
     digest = staged.digest()
@@ -163,7 +185,7 @@ def _record(
         if lineage is not None:
             recipes.add(
                 tx, version, method=lineage.method, body=lineage.body, residual=lineage.residual,
-                environment=lineage.environment, constituents=lineage.constituents,
+                environment=lineage.environment, constituents=lineage.constituents, artefacts=lineage.artefacts,
             )  # fmt: skip
         return Registered(_alias(tx, version, entry), "registered")
     _same_base_model(tx, known, entry)

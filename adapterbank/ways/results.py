@@ -147,8 +147,23 @@ class Written:
 
 
 @dataclass(frozen=True, slots=True)
+class Materialized:
+    """A canonical directory: ``status`` is ``written`` or ``unchanged``; ``error`` is relative in ΔW, 0 for exact values."""
+
+    ref: str
+    path: str
+    status: str
+    rank: int
+    dtype: str
+    error: float
+    error_kind: str
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class MergedVersion(Made):
-    """A merge, registered: ``residual`` is ‖M − M_k‖/‖M‖ of the cut to ``rank``; ``report`` is the method's own."""
+    """A merge, registered: ``residual`` is ‖M − M_k‖/‖M‖ of the cut to ``rank``; ``report`` is the method's own. ``artefacts``
+    are the references of what was used beside the adapters."""
 
     version: Version
     status: str
@@ -156,6 +171,7 @@ class MergedVersion(Made):
     rank: int
     report: Mapping[str, Any] = field(default_factory=dict)
     warnings: tuple[Problem, ...] = ()
+    artefacts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Slow and obvious references in float64, from the files alone: numpy and safetensors, nothing of the package."""
+"""Slow and obvious references in float64, from the files alone: numpy, torch and safetensors, nothing of the package."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from safetensors.numpy import load_file
+from safetensors.torch import load_file
 
 Deltas = Mapping[str, np.ndarray]
 Pair = tuple[np.ndarray, np.ndarray]
@@ -16,14 +16,15 @@ Pair = tuple[np.ndarray, np.ndarray]
 def factors(directory: Path) -> dict[str, Pair]:
     """``(s·B [d_out, r], A [r, d_in])`` by module; patterns are full module names."""
     config = json.loads((directory / "adapter_config.json").read_text())
-    tensors = load_file(directory / "adapter_model.safetensors")
+    loaded = load_file(directory / "adapter_model.safetensors")  # numpy has no bfloat16
+    tensors = {key: tensor.double().numpy() for key, tensor in loaded.items()}
     found = {}
     for key in tensors:
         if not key.endswith(".lora_A.weight"):
             continue
         stem = key.removesuffix(".lora_A.weight")
         name = stem.removeprefix("base_model.model.")
-        A, B = tensors[key].astype(np.float64), tensors[f"{stem}.lora_B.weight"].astype(np.float64)
+        A, B = tensors[key], tensors[f"{stem}.lora_B.weight"]
         alpha = config["alpha_pattern"].get(name, config["lora_alpha"])
         found[name] = (alpha / (len(A) ** 0.5 if config["use_rslora"] else len(A)) * B, A)
     return found

@@ -75,9 +75,7 @@ def test_a_merge_holds_what_it_used(catalog: Catalog) -> None:
         used = [artefacts.add(tx, make.new_artefact(version), [version]) for version in (a, b)]
         mix = make.add(tx, "mix", method="regmean")
         body = {"artefacts": [artefact.object for artefact in used]}
-        recipes.add(
-            tx, mix, method="regmean", body=body, residual=0, environment={}, constituents=[a, b], artefacts=used
-        )
+        recipes.add(tx, mix, method="regmean", body=body, residual=0, environment={}, constituents=[a, b], artefacts=used)
         assert artefacts.used_by(tx, mix) == used
         assert edges.dependents(tx, used[0].id) == [Edge("version mix@1", f"artefact gram {used[0].ref}", "using")]
         with pytest.raises(InUseError, match="needed by version mix@1"):

@@ -24,7 +24,7 @@ def test_each_shell_has_a_script(shell: str):
 
 
 def test_commands_complete():
-    assert words("", "re") == ["register", "reconstruct", "replay", "revert", "remove"]
+    assert words("", "re") == ["register", "reconstruct", "recipe", "replay", "revert", "remove"]
     assert words("basis", "b") == ["build"]
 
 

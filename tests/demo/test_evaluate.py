@@ -27,6 +27,16 @@ def test_one_file_is_divided_by_skill(tmp_path: Path) -> None:
     assert read_sentences(path, ["a", "c"]) == {"a": Sentences(("x", "z"), (1, 2))}
 
 
+def test_only_a_newline_ends_a_line(tmp_path: Path) -> None:
+    text = "left\u2028middle\x85right"
+    rows = f'{{"text": "{text}", "label": 1}}\r\n{{"text": "x", "label": 0}}'
+    (tmp_path / "a.jsonl").write_text(rows, encoding="utf-8", newline="")
+    assert read_sentences(tmp_path, ["a"]) == {"a": Sentences((text, "x"), (1, 0))}
+    (tmp_path / "b.jsonl").write_text("", encoding="utf-8")
+    with pytest.raises(NotFoundError):
+        read_sentences(tmp_path, ["b"])
+
+
 def test_a_folder_has_a_file_per_skill_and_test_files_come_first(tmp_path: Path) -> None:
     write(tmp_path / "a.test.jsonl", {"text": "from the test set", "label": 1})
     write(tmp_path / "a.jsonl", {"text": "from another", "label": 0})

@@ -1,6 +1,7 @@
 """Small synthetic adapters, scaled by 1/√fan-in so that a relative tolerance means something."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -8,6 +9,8 @@ import torch
 from adapterbank.lora.adapter import Adapter, Factors
 from adapterbank.lora.delta import delta
 from adapterbank.merge import Merged, merge
+from adapterbank.merge.conditions import Conditions
+from tests.merge.artefacts import ARTEFACTS
 
 DIMS = {"blocks.0.q": (12, 9), "blocks.0.up": (20, 9), "blocks.1.down": (9, 20)}
 
@@ -47,9 +50,14 @@ def digests(count: int) -> list[str]:
 
 
 def run(method: str, adapters: Sequence[Adapter], weights: Sequence[float] | None = None, **settings) -> Merged:
-    """A merge in float64, so that only the method is compared."""
+    """A merge in float64, so that only the method is compared; made-up artefacts if it needs some and none are given."""
     weights = [1.0] * len(adapters) if weights is None else weights
-    return merge(method, adapters, weights, **{"names": digests(len(adapters)), "dtype": torch.float64, **settings})
+    settings = {"names": digests(len(adapters)), "dtype": torch.float64, "conditions": Conditions(), **settings}
+    if method in ARTEFACTS and not settings["conditions"].artefacts:
+        shapes = {s.name: (s.d_out, s.d_in) for value in adapters for s in value.shapes}
+        made = ARTEFACTS[method](settings["names"], shapes, settings.get("options") or {})
+        settings["conditions"] = replace(settings["conditions"], artefacts=tuple(made))
+    return merge(method, adapters, weights, **settings)
 
 
 def deltas(value: Adapter) -> dict[str, np.ndarray]:

@@ -96,15 +96,19 @@ class LiveBytes(TorchDispatchMode):
 @pytest.mark.parametrize("method", ELEMENTWISE)
 @pytest.mark.parametrize("count", [2, 6])
 def test_at_most_n_plus_2_dense_deltas_of_one_module_are_alive(method, count):
-    d_out, d_in, modules = 1024, 512, 3
-    adapters = [Adapter({f"m{m}": factors(10 * seed + m, d_out, d_in, 4) for m in range(modules)}) for seed in range(count)]
+    d_out, d_in, modules = 2048, 1024, 2
+    adapters = [
+        Adapter({f"m{m}": factors(10 * seed + m, d_out, d_in, 4, dtype=torch.float32) for m in range(modules)})
+        for seed in range(count)
+    ]
+    torch.set_num_threads(1)  # all work on this thread, where it is seen
     with LiveBytes() as live:
         run(method, adapters, names=digests(count))
-    dense = d_out * d_in * 8
-    assert dense < live.peak <= (count + 2) * dense
+    dense = d_out * d_in * 4
+    assert 0 < live.peak <= (count + 2) * dense
 
 
-@pytest.mark.parametrize("method", [name for name, method in METHODS.items() if method.kind != "elementwise"])
+@pytest.mark.parametrize("method", [name for name, method in METHODS.items() if method.kind not in ("elementwise", "dense")])
 def test_no_other_method_builds_a_dense_delta(method):
     side = 2048
     adapters = [Adapter({"m": factors(seed, side, side, 2)}) for seed in (1, 2)]

@@ -76,10 +76,16 @@ def test_the_output_has_the_dtype_asked_for_scaling_1_and_its_own_memory(method,
     assert distance(deltas(merged.adapter), deltas(exact.adapter)) < {torch.float32: 2e-7, torch.bfloat16: 1e-2}[dtype]
 
 
-def test_half_precision_inputs_are_merged_in_float64():
+@pytest.mark.parametrize("method", ["ties", "svd"])
+def test_half_precision_inputs_are_merged_as_float32_and_close_to_float64(method):
     halves = [Adapter({"m": factors(seed, 12, 8, 2, dtype=torch.bfloat16)}) for seed in (1, 2)]
-    doubles = [Adapter({"m": Factors(A=(f := h.modules["m"]).A.double(), B=f.B.double())}) for h in halves]
-    assert same_bits(run("ties", halves).adapter, run("ties", doubles).adapter)
+    wider = {
+        dtype: [Adapter({"m": Factors(A=(f := h.modules["m"]).A.to(dtype), B=f.B.to(dtype))}) for h in halves]
+        for dtype in (torch.float32, torch.float64)
+    }
+    merged = run(method, halves).adapter
+    assert same_bits(merged, run(method, wider[torch.float32]).adapter)
+    assert distance(deltas(merged), deltas(run(method, wider[torch.float64]).adapter)) < 1e-6
 
 
 @pytest.mark.parametrize("method", [name for name in METHODS if not METHODS[name].keeps_rank])

@@ -9,8 +9,10 @@ from adapterbank.merge import Recipe
 from adapterbank.merge.recipe import environment
 
 GOLDEN = (
-    '{"dtype":"float32","inputs":[{"digest":"bb","weight":1.0},{"digest":"aa","weight":-0.5}],"method":"ties",'
-    '"options":{"density":0.3,"normalize":"count","scale":1.0,"scope":"module"},"rank":8,"seed":5}'
+    '{"absent":"zero","artefacts":[],"continues":null,"dtype":"float32",'
+    '"inputs":[{"digest":"bb","weight":1.0},{"digest":"aa","weight":-0.5}],"method":"ties",'
+    '"options":{"density":0.3,"normalize":"count","scale":1.0,"scope":"module","space":"full"},"prepare":[],"rank":8,'
+    '"schedules":[],"seed":5}'
 )
 
 
@@ -20,7 +22,7 @@ def recipe(**settings):
 
 def test_the_json_is_canonical_and_holds_every_option():
     assert recipe().to_json() == GOLDEN
-    assert recipe().digest == "ec2e6d8aca88c8c5b9d93de87b6f1054916871d0269e834a687d7df3ffd01c86"
+    assert recipe().digest == "295f87dcdfff4c6a0868f7c9db73e5b680fa5a083c4da43f744e4974f05390a7"
 
 
 def test_it_reads_back_equal():
@@ -41,7 +43,23 @@ def test_a_damaged_record_is_an_integrity_error(text):
         Recipe.from_json(text)
 
 
-@pytest.mark.parametrize("settings", [{"options": {"desnity": 1}}, {"dtype": "int8"}])
+@pytest.mark.parametrize("rank", [None, 4, "exact", {"energy": 0.9}, {"error": 0.0}])
+def test_each_way_to_say_the_rank_reads_back(rank):
+    assert Recipe.from_json(recipe(rank=rank).to_json()) == recipe(rank=rank)
+
+
+def test_other_inputs_have_their_own_artefacts():
+    other = recipe(artefacts=("ab" * 32,)).with_inputs(recipe().inputs[:1])
+    assert other == Recipe.of("ties", [("bb", 1)], options={"density": 0.3}, rank=8, seed=5)
+
+
+WRONG = [
+    {"options": {"desnity": 1}}, {"dtype": "int8"}, {"absent": "maybe"}, {"prepare": [("nobody", {})]},
+    *({"rank": rank} for rank in (0, -1, True, 1.5, "all", {"energy": 0.0}, {"error": 1.0}, {"energy": 0.5, "error": 0.1}, {})),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("settings", WRONG)
 def test_what_cannot_be_merged_is_no_recipe(settings):
     with pytest.raises(UsageError):
         recipe(**settings)

@@ -22,9 +22,9 @@ def plugins(monkeypatch):
     return points
 
 
-def test_every_file_is_a_row_under_its_own_name():
+def test_every_file_has_a_row_and_every_row_is_its_functions_name():
     found = {path.name.removesuffix(".py") for path in files(methods).iterdir() if path.name.endswith(".py")}
-    assert found - {"__init__"} == set(METHODS)
+    assert found - {"__init__"} == {method.merge.__module__.rpartition(".")[2] for method in METHODS.values()}
     assert all(name == method.name == method.merge.__name__ for name, method in METHODS.items())
 
 

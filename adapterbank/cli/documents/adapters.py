@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, TypedDict
+from typing import TypedDict
 
+from adapterbank.cli.documents.recipes import RecipeDocument
 from adapterbank.cli.documents.shared import MemberDetailDocument, ProblemDocument
 
 
@@ -44,28 +45,6 @@ class ModuleDocument(TypedDict):
     d_in: int
     rank: int
     kind: str
-
-
-class IngredientDocument(TypedDict):
-    """An input of a merge; ``digest`` is that of its content."""
-
-    ref: str
-    digest: str
-    weight: float
-
-
-class RecipeDocument(TypedDict):
-    """The recipe of a merge; ``forms`` has the stored form of each input whose exact bytes were gone already."""
-
-    method: str
-    inputs: list[IngredientDocument]
-    options: dict[str, Any]
-    rank: int | None
-    seed: int
-    dtype: str
-    residual: float
-    forms: dict[str, Any]
-    environment: dict[str, str]
 
 
 class DependentDocument(TypedDict):

@@ -9,13 +9,15 @@ from adapterbank.cli.documents.shared import ProblemDocument
 
 
 class MergedDocument(TypedDict):
-    """A merge; ``residual`` is what the cut to ``rank`` lost, relative in ΔW; ``report`` is the method's own."""
+    """A merge; ``residual`` is what the cut to ``rank`` lost, relative in ΔW; ``report`` is the method's own, ``artefacts``
+    what it used beside the adapters."""
 
     ref: str
     status: str
     residual: float
     rank: int
     report: dict[str, Any]
+    artefacts: list[str]
     warnings: list[ProblemDocument]
     version: VersionDocument
 
@@ -30,21 +32,33 @@ class MethodOptionDocument(TypedDict):
 
 
 class MethodDocument(TypedDict):
-    """A merge method; ``laws`` are those that it keeps."""
+    """A merge method; ``laws`` are those that it keeps, ``needs`` what it takes beside adapters and weights."""
 
     name: str
     kind: str
     summary: str
     formula: str
     source: str
+    needs: list[str]
     laws: list[str]
     options: list[MethodOptionDocument]
 
 
+class PreparationDocument(TypedDict):
+    """What can be done to the adapters before any method (``--prepare``)."""
+
+    name: str
+    summary: str
+    formula: str
+    source: str
+    options: list[MethodOptionDocument]
+
+
 class MethodsDocument(TypedDict):
-    """Merge methods."""
+    """Merge methods, and what can be done before them."""
 
     methods: list[MethodDocument]
+    preparations: list[PreparationDocument]
 
 
 class ReplayDocument(TypedDict):

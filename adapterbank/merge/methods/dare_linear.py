@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+from torch import Tensor
+
 from adapterbank.merge.consensus import total
+from adapterbank.merge.core import scaled
 from adapterbank.merge.elementwise import stream
 from adapterbank.merge.inputs import Inputs
 from adapterbank.merge.method import Method, Piece, Pieces
-from adapterbank.merge.options import Density, Scale
+from adapterbank.merge.options import Density, Scale, Space
+from adapterbank.merge.spaces import elementwise
 from adapterbank.merge.sparsify import drop
+from adapterbank.merge.stack import Stack
 
 
-def dare_linear(inputs: Inputs, *, density: Density = 0.5, scale: Scale = 1.0) -> Pieces:
+def dare_linear(inputs: Inputs, *, density: Density = 0.5, scale: Scale = 1.0, space: Space = "full") -> Pieces:
     """``M = λ Σ w_i · m_i∘ΔW_i / density`` with m_i ~ Bernoulli(density): its expectation is task_arithmetic's M."""
+
+    def rule(part: Stack) -> Tensor:
+        return stream(part, drop(part, density), part.weights, total)
+
     for stack in inputs:
-        merged = stream(stack, drop(stack, density), stack.weights, total)
-        yield Piece(stack.module, merged.mul_(scale))
+        yield Piece(stack.module, scaled(elementwise(stack, space, rule), scale))
 
 
 METHOD = Method(

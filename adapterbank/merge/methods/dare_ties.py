@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+from torch import Tensor
+
 from adapterbank.merge.consensus import sign_consensus
+from adapterbank.merge.core import scaled
 from adapterbank.merge.inputs import Inputs
 from adapterbank.merge.method import Method, Piece, Pieces
 from adapterbank.merge.methods.ties import Normalize
-from adapterbank.merge.options import Density, Scale
+from adapterbank.merge.options import Density, Scale, Space
+from adapterbank.merge.spaces import elementwise
 from adapterbank.merge.sparsify import drop
+from adapterbank.merge.stack import Stack
 
 
-def dare_ties(inputs: Inputs, *, density: Density = 0.5, normalize: Normalize = "count", scale: Scale = 1.0) -> Pieces:
+def dare_ties(
+    inputs: Inputs, *, density: Density = 0.5, normalize: Normalize = "count", scale: Scale = 1.0, space: Space = "full"
+) -> Pieces:
     """``τ_i = m_i∘ΔW_i / density``, then TIES' election and disjoint mean, times λ; nothing is trimmed by size."""
+
+    def rule(part: Stack) -> Tensor:
+        return sign_consensus(part, drop(part, density), part.weights, normalize=normalize)
+
     for stack in inputs:
-        merged = sign_consensus(stack, drop(stack, density), stack.weights, normalize=normalize)
-        yield Piece(stack.module, merged.mul_(scale))
+        yield Piece(stack.module, scaled(elementwise(stack, space, rule), scale))
 
 
 METHOD = Method(

@@ -24,7 +24,7 @@ from adapterbank.merge.options import Hint
 from adapterbank.merge.stack import Stack
 
 Normalize = Annotated[bool, Hint("divide each adapter's Fisher by its norm over the whole model")]
-Minimal = Annotated[float, Hint("added to every Fisher entry, in units of their mean over all adapters", above=-1e-9)]
+Minimal = Annotated[float, Hint("added to every Fisher entry, in units of their mean over all adapters", at_least=0.0)]
 _ROWS = 512
 
 

@@ -20,16 +20,17 @@ def linear_factors(inputs: Inputs) -> Pieces:
     """
     for stack in inputs:
         shares = stack.shares("linear_factors")
-        apart = _apart(stack, shares)
-        yield Piece(stack.module, apart, {"cross_term_error": _cross_terms(apart, stack.combine(shares))})
+        means = apart(stack, shares, "linear_factors")
+        yield Piece(stack.module, means, {"cross_term_error": cross_terms(means, stack.combine(shares))})
 
 
-def _apart(stack: Stack, shares: list[float]) -> LowRank:
+def apart(stack: Stack, shares: list[float], method: str) -> LowRank:
+    """``Σ shares·left`` and ``Σ shares·right``. Raises IncompatibleError, naming ``method``, for unequal ranks."""
     present = [i for i, left in enumerate(stack.lefts) if left.shape[1]]
     ranks = sorted({stack.lefts[i].shape[1] for i in present})
     if len(ranks) > 1:
         raise IncompatibleError(
-            f"linear_factors adds factors entry by entry: module {stack.module!r} has the ranks {ranks}, expected equal ones",
+            f"{method} adds factors entry by entry: module {stack.module!r} has the ranks {ranks}, expected equal ones",
             hint="svd merges adapters of any ranks",
         )
     left = sum((stack.lefts[i] * shares[i] for i in present[1:]), start=stack.lefts[present[0]] * shares[present[0]])
@@ -37,9 +38,9 @@ def _apart(stack: Stack, shares: list[float]) -> LowRank:
     return LowRank(left, right)
 
 
-def _cross_terms(apart: LowRank, true: LowRank) -> tuple[float, float]:
-    """‖apart − true‖² through its QR core, and ‖true‖²."""
-    difference = torch.cat([apart.left, -true.left], dim=1), torch.cat([apart.right, true.right], dim=1)
+def cross_terms(means: LowRank, true: LowRank) -> tuple[float, float]:
+    """‖means − true‖² through its QR core, and ‖true‖²."""
+    difference = torch.cat([means.left, -true.left], dim=1), torch.cat([means.right, true.right], dim=1)
     return squared_norm(*difference), squared_norm(true.left, true.right)
 
 

@@ -14,14 +14,12 @@ from typing import Annotated
 from adapterbank.errors import UsageError
 from adapterbank.merge.artefacts import Statistics
 from adapterbank.merge.inputs import Inputs
-from adapterbank.merge.least_squares import energy, least_squares, loss, ridged, shrunk, total
+from adapterbank.merge.least_squares import Ratio, Ridge, energy, least_squares, loss, ridged, shrunk, total
 from adapterbank.merge.method import Method, Piece, Pieces
 from adapterbank.merge.needed import needed_statistics, tensors_of
 from adapterbank.merge.options import Hint
 from adapterbank.merge.stack import Stack
 
-Ratio = Annotated[float, Hint("α: entries of a Gram matrix off its diagonal are multiplied by it", above=-1e-9, at_most=1.0)]
-Ridge = Annotated[float, Hint("added to every Gram matrix's diagonal, in units of the mean diagonal entry", above=-1e-9)]
 Whiten = Annotated[bool, Hint("cut to the rank under RegMean's own loss; else under the Frobenius norm")]
 
 
@@ -39,7 +37,8 @@ def pieces(inputs: Inputs, statistics: Mapping[str, Statistics], ratio: float, r
     if not any(inputs.weights):
         raise UsageError(f"regmean: the weights {list(inputs.weights)} are all 0")
     for stack in inputs:
-        yield _piece(stack, statistics, ratio, ridge, whiten=whiten)
+        weighed = any(stack.weights)  # not so where none but adapters of weight 0 have the module
+        yield _piece(stack, statistics, ratio, ridge, whiten=whiten) if weighed else Piece(stack.module, stack.combine())
 
 
 def _piece(stack: Stack, statistics: Mapping[str, Statistics], ratio: float, ridge: float, *, whiten: bool) -> Piece:

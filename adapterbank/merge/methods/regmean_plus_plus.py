@@ -11,8 +11,9 @@ from typing import Any
 
 from adapterbank.errors import UsageError
 from adapterbank.merge.inputs import Inputs
+from adapterbank.merge.least_squares import Ratio, Ridge
 from adapterbank.merge.method import Method, Pieces
-from adapterbank.merge.methods.regmean import Ratio, Ridge, Whiten, pieces
+from adapterbank.merge.methods.regmean import Whiten, pieces
 from adapterbank.merge.needed import needed_statistics
 
 
@@ -36,7 +37,7 @@ def _check_made_for(about: Mapping[str, Any], expected: Mapping[str, Any], name:
             got = f"was made for {key} {_shown(about.get(key))}, this merge has {_shown(value)}"
             raise UsageError(
                 f"the gram_merged of adapter {name[:12]} {got}",
-                hint="adapterbank calibrate gram_merged REF… --with FILE.py:FUNCTION, with adapters and options as in the merge",
+                hint="adapterbank calibrate gram_merged REF… --with FILE.py:FUNCTION, adapters and options as in the merge",
             )
 
 

@@ -5,5 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from adapterbank.merge.preparation import Preparation
+from adapterbank.merge.preparations import align_permutation, align_procrustes, pico
 
-PREPARATIONS: Mapping[str, Preparation] = {}
+PREPARATIONS: Mapping[str, Preparation] = {
+    "pico": pico.PREPARATION,
+    "align_permutation": align_permutation.PREPARATION,
+    "align_procrustes": align_procrustes.PREPARATION,
+}

@@ -1,0 +1,57 @@
+"""Greedy soup (arXiv 2203.05482, recipe 1): adapters in order of a metric, each kept if the soup does not get worse."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from math import isfinite
+
+from adapterbank.errors import UsageError
+
+Evaluate = Callable[[tuple[str, ...]], float]
+"""The held-out metric of the uniform average of the adapters of these names."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """One step: the adapter tried, the metric of the soup with it, and whether it stayed."""
+
+    name: str
+    metric: float
+    kept: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Soup:
+    """``kept`` in the order in which they were added; ``metric`` is that of their average, ``trace`` every step."""
+
+    kept: tuple[str, ...]
+    metric: float
+    trace: tuple[Tried, ...]
+
+    def weights(self, names: tuple[str, ...]) -> tuple[float, ...]:
+        """1 for what was kept and 0 for the others: the weights with which ``greedy_soup`` is the soup."""
+        return tuple(float(name in self.kept) for name in names)
+
+
+def greedy(metrics: Mapping[str, float], evaluate: Evaluate, *, larger_is_better: bool = True) -> Soup:
+    """Begin with the adapter of the best metric; add the others in order, each if ``evaluate`` is not worse with it.
+
+    ``metrics`` decide the order alone (equal ones by name); all comparisons are between values of ``evaluate``, which is asked
+    once per adapter. So the soup is never worse than its first adapter, by the measure of ``evaluate``. Raises UsageError for
+    no adapters or a value that is not finite.
+    """
+    if not metrics:
+        raise UsageError("no adapters for a greedy soup: expected at least one with the metric")
+    sign = 1.0 if larger_is_better else -1.0
+    kept: tuple[str, ...] = ()
+    best, trace = -float("inf"), []
+    for name in sorted(metrics, key=lambda name: (-sign * metrics[name], name)):
+        value = evaluate((*kept, name))
+        if not isfinite(value):
+            raise UsageError(f"the evaluation of {', '.join((*kept, name))} gave {value}, expected a finite number")
+        stays = sign * value >= best
+        if stays:
+            kept, best = (*kept, name), sign * value
+        trace.append(Tried(name, value, stays))
+    return Soup(kept, sign * best, tuple(trace))

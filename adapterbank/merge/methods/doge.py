@@ -1,0 +1,152 @@
+"""DOGE (arXiv 2501.01230, with task arithmetic): adaptive projective gradient descent on one delta common to all tasks.
+
+From the authors: the loss, the projection, λ per layer, the masks, 400 steps of Adam. Ours: singular vectors are cut at the
+true rank of an adapter, because those of its null space are arbitrary; and gradient and projection come from the factors, so
+that only the common delta and Adam's two moments are dense.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Annotated
+
+import torch
+from torch import Tensor
+
+from adapterbank.lora.delta import squared_norm
+from adapterbank.merge.core import LowRank, svd
+from adapterbank.merge.elementwise import row_tiles
+from adapterbank.merge.gram import owners
+from adapterbank.merge.inputs import Inputs
+from adapterbank.merge.method import Method, Piece, Pieces
+from adapterbank.merge.methods.ties import Scope
+from adapterbank.merge.options import Hint
+from adapterbank.merge.spaces import space_of
+from adapterbank.merge.sparsify import thresholds
+from adapterbank.merge.stack import Stack
+
+TopK = Annotated[float, Hint("fraction of the entries of each ΔW that is kept", above=0.0, at_most=1.0)]
+Eta = Annotated[float, Hint("η: λ_i = η·w_i / ‖ΔW_i‖ in each module; the authors: 0.07")]
+Steps = Annotated[int, Hint("steps of Adam", above=-1)]
+Rate = Annotated[float, Hint("Adam's learning rate", above=0.0)]
+Subspace = Annotated[int, Hint("the shared space has ⌊min(d_out, d_in) / subspace⌋ dimensions at most", above=0)]
+_FIRST, _SECOND, _EPS = 0.9, 0.999, 1e-8  # of Adam
+_ROWS = 256  # of a gradient at a time
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Problem:
+    """One module in its precision: all factors side by side ``[d_out, R]``, ``[d_in, R]``, which adapter owns each column, λ_i,
+    an orthonormal basis of the shared space, and ⟨τ_j, τ_j − Σ λ_i τ_i⟩ of every row ``[d_out, n]``."""
+
+    left: Tensor
+    right: Tensor
+    owner: Tensor
+    lams: Sequence[float]
+    shared: Tensor
+    fixed: Tensor
+
+
+def doge(
+    inputs: Inputs,
+    *,
+    K: TopK = 0.3,
+    eta: Eta = 0.07,
+    steps: Steps = 400,
+    lr: Rate = 1e-4,
+    subspace: Subspace = 6,
+    scope: Scope = "model",
+) -> Pieces:
+    """``M = Σ λ_i·(ΔW_i + d)∘m_i``, m_i the top-K entries of |ΔW_i| (of the model or the module), d common to all adapters.
+
+    d minimises ``Σ_j Σ_rows ⟨ΔW_j, ΔW_j − Σ λ_i (ΔW_i + d)⟩²`` with all gradients orthogonal to the space that the leading left
+    singular vectors of the adapters share. Reports ``loss``, (loss at the end / loss at d = 0)^½. The rate is absolute: 400
+    steps move an entry of d by 0.04 at most, however small the adapters are.
+    """
+
+    def parts(*stacks: Stack) -> Iterator[Stack]:
+        return (space_of(stack, "full").parts[0] for stack in stacks or inputs)
+
+    whole = thresholds(parts, K) if scope == "model" else None
+    for stack in inputs:
+        part = next(parts(stack))
+        problem = _problem(stack, part, eta, subspace)
+        common, losses = _descend(problem, steps, lr)
+        _mask_and_add(part, problem.lams, common, whole or thresholds(partial(parts, stack), K))
+        yield Piece(stack.module, common, {"loss": losses})
+
+
+def _problem(stack: Stack, part: Stack, eta: float, subspace: int) -> _Problem:
+    norms = [squared_norm(*sides) ** 0.5 for sides in zip(stack.lefts, stack.rights, strict=True)]
+    lams = [eta * weight / norm if norm > 0.0 else 0.0 for weight, norm in zip(stack.weights, norms, strict=True)]
+    left, right = torch.cat(part.lefts, dim=1), torch.cat(part.rights, dim=1)
+    owner = owners(part).to(left.device)
+    own = left * left.new_tensor(lams)[owner]
+    towards = left @ (right.T @ right * (owner == owner.unsqueeze(1))) - own @ (right.T @ right)
+    shared = _shared(stack, subspace).to(left.dtype)
+    return _Problem(left, right, owner, lams, shared, _per_adapter(left * towards, owner, len(part)))
+
+
+def _per_adapter(columns: Tensor, owner: Tensor, count: int) -> Tensor:
+    """Columns ``[d_out, R]`` summed over those of each adapter ``[d_out, n]``."""
+    return columns.new_zeros(len(columns), count).index_add_(1, owner, columns)
+
+
+def _shared(stack: Stack, subspace: int) -> Tensor:
+    """Basis ``[d_out, k]`` of the space that the adapters' leading ⌊q/n⌋ left singular vectors share, q = min(d_out, d_in)."""
+    side = min(stack.d_out, stack.d_in)
+    tops = []
+    for sides in zip(stack.lefts, stack.rights, strict=True):
+        U, S, _ = svd(LowRank(*sides))
+        tops.append(U[:, S > 0.0][:, : side // len(stack)])
+    columns = torch.cat(tops, dim=1)
+    U, S, _ = svd(LowRank(columns, torch.eye(columns.shape[1]).to(columns)))
+    return U[:, S > 1e-9][:, : side // subspace]
+
+
+def _descend(problem: _Problem, steps: int, lr: float) -> tuple[Tensor, tuple[float, float]]:
+    """d ``[d_out, d_in]`` after ``steps`` of Adam, and the loss at the end and at the start."""
+    left, right, owner = problem.left, problem.right, problem.owner
+    total = sum(problem.lams)
+    d, first, second = (left.new_zeros(len(left), len(right)) for _ in range(3))
+    for step in range(1, steps + 1):
+        scores = _scores(problem, d)
+        columns = left * scores[:, owner] * (-2.0 * total)
+        columns -= problem.shared @ (problem.shared.T @ columns)
+        rate, scale = lr / (1.0 - _FIRST**step), (1.0 - _SECOND**step) ** -0.5
+        for start in range(0, len(left), _ROWS):
+            tile = slice(start, start + _ROWS)
+            gradient = columns[tile] @ right.T
+            first[tile].lerp_(gradient, 1.0 - _FIRST)
+            second[tile].mul_(_SECOND).addcmul_(gradient, gradient, value=1.0 - _SECOND)
+            d[tile].addcdiv_(first[tile], second[tile].sqrt().mul_(scale).add_(_EPS), value=-rate)
+    return d, (float(_scores(problem, d).square().sum()), float(problem.fixed.square().sum()))
+
+
+def _scores(problem: _Problem, d: Tensor) -> Tensor:
+    """⟨τ_j, τ_j − Σ λ_i (τ_i + d)⟩ of every row ``[d_out, n]``."""
+    products = _per_adapter(problem.left * (d @ problem.right), problem.owner, len(problem.lams))
+    return problem.fixed - products * sum(problem.lams)
+
+
+def _mask_and_add(part: Stack, lams: Sequence[float], d: Tensor, least: Mapping[int, float]) -> None:
+    """``Σ λ_i·(ΔW_i + d)∘m_i`` in the place of ``d``."""
+    for rows in row_tiles(part):
+        common = d[rows].clone()
+        d[rows] = 0.0
+        for index, (lam, member) in enumerate(zip(lams, part.members, strict=True)):
+            tile = part.rows(index, rows)
+            d[rows] += (tile + common).mul_(tile.abs() >= least[member]).mul_(lam)
+
+
+METHOD = Method(
+    name="doge",
+    merge=doge,
+    kind="dense",
+    summary="a common delta by projected gradients, then the top entries of each",
+    formula="M = Σ λ·(ΔW + d)∘m, d = argmin Σ ⟨ΔW_j, ΔW_j − M⟩² off the shared space",
+    source="arXiv 2501.01230",
+    laws={"order": {}, "gauge": {}},
+)

@@ -1,0 +1,1 @@
+"""Merging: what the methods cost, and what they are worth on tasks."""
