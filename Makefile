@@ -7,7 +7,7 @@ RUN := $(VENV)/bin/python
 VLLM ?= .venv-vllm
 CODE := adapterbank migrations benchmarks examples tests cli.py
 
-.PHONY: help demo test test-vllm check format bench bench-fidelity docs clean
+.PHONY: help demo test test-vllm check format bench bench-fidelity bench-merging docs clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' Makefile
@@ -35,6 +35,9 @@ bench: $(VENV)/.dev  ## all benchmarks; results go to benchmarks/results
 
 bench-fidelity: $(VENV)/.bench  ## bits against error beside every rival, on real adapters (ARGS='--data DIR'); tables and plots in docs
 	HF_HUB_OFFLINE=1 $(RUN) -m benchmarks.fidelity $(ARGS)
+
+bench-merging: $(VENV)/.dev  ## what merges cost, beside PEFT (ARGS=--quick for small sizes)
+	HF_HUB_OFFLINE=1 $(RUN) -m benchmarks.merging $(ARGS)
 
 docs: $(VENV)/.dev  ## write docs/cli.md and docs/methods.md anew from the code
 	$(RUN) -m adapterbank.cli.reference > docs/cli.md

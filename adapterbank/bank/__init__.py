@@ -17,6 +17,7 @@ from adapterbank.bank.calibrations import Calibrations
 from adapterbank.bank.forms import Forms
 from adapterbank.bank.opened import default_place
 from adapterbank.bank.servers import Servers
+from adapterbank.bank.serving import Serving
 from adapterbank.bank.upkeep import Upkeep
 from adapterbank.catalog.session import Catalog, bank_path
 from adapterbank.catalog.upgrade import upgrade
@@ -27,7 +28,7 @@ from adapterbank.ways.rooms import Rooms
 __all__ = ["Bank"]
 
 
-class Bank(Adapters, Bases, Forms, Blends, Calibrations, Servers, Upkeep):
+class Bank(Adapters, Bases, Forms, Blends, Calibrations, Servers, Serving, Upkeep):
     """An open bank. Use :meth:`open`; close it, or use it in a ``with`` statement. Safe to share between threads."""
 
     @classmethod

@@ -16,9 +16,10 @@ Evaluate = Callable[[Tensor], Tensor]  # coefficients [n, L] -> scores [J]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Evolution:
-    """The last archive; the best genome ever seen, its worth, and that worth after the founders and after every child."""
+    """The last archive; the best founder, the best genome ever seen, and its worth after the founders and after every child."""
 
     archive: Archive
+    founder: Tensor
     best: Tensor
     trace: list[float]
 
@@ -59,18 +60,20 @@ def evolve(
     draw = torch.Generator().manual_seed(seed)
     layers, n = products.shape[:2]
     archive: Archive | None = None
-    best, trace = founders(n, layers)[0], [float("-inf")]
+    founder = best = founders(n, layers)[0]
+    trace = [float("-inf")]
     for step in range(n + rules.generations):
         genome = founders(n, layers)[step] if step < n else _child(archive, rules.alpha, depth, products, draw)
         scores = evaluate(genome)
         archive = _with(archive, genome, scores, rules)
         if worth(scores) > trace[-1]:
             best = genome
+            founder = genome if step < n else founder
         trace.append(max(trace[-1], worth(scores)))
         if progress is not None:
             progress(step + 1, n + rules.generations)
     assert archive is not None
-    return Evolution(archive, best, trace[n:])
+    return Evolution(archive, founder, best, trace[n:])
 
 
 def _child(archive: Archive | None, alpha: float, depth: Tensor, products: Tensor, draw: torch.Generator) -> Tensor:

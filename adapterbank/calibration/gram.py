@@ -26,7 +26,8 @@ KIND = "gram"
 def gram(
     setting: Setting, adapters: Sequence[Adapter], names: Sequence[str], seed: int = 0, progress: Progress | None = None
 ) -> tuple[Statistics, ...]:
-    """One value of kind ``gram`` per adapter: float32 ``[d_in, d_in]`` per module, of an embedding ``[vocabulary]``.
+    """One value of kind ``gram`` per adapter: float32, the entries of G on and above its diagonal, row by row
+    ``[d_in(d_in + 1)/2]``; of an embedding its diagonal ``[vocabulary]``.
 
     The setting's tasks are those of the adapters, in their order (:meth:`Setting.arranged`). ``progress`` is told (adapters
     done, adapters in all). ``seed`` is not used: nothing is drawn. Raises UsageError for tasks that do not fit the adapters,

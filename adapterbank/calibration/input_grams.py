@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from adapterbank.calibration.attached import module_input
 from adapterbank.calibration.places import Place
+from adapterbank.merge.least_squares import packed
 
 Seen = tuple[ReferenceType[Tensor], int, tuple[Tensor, int]]  # an input, its version when it was seen, its product
 
@@ -51,11 +52,11 @@ class InputGrams:
         return total if total.ndim == 1 else (total + total.T) / 2
 
     def stored(self) -> tuple[dict[str, Tensor], dict[str, str]]:
-        """All of them in float32 by key, and each module's key: equal ones are there once, under their first module's name."""
+        """All of them in float32, packed, by key, and each module's key: equal ones are there once, under the first's name."""
         tensors: dict[str, Tensor] = {}
         keys: dict[str, str] = {}
         for name in sorted(self._places):
-            own = self.of(name).float()
+            own = packed(self.of(name)).float()
             same = (key for key, other in tensors.items() if own.shape == other.shape and torch.equal(own, other))
             keys[name] = next(same, name)
             tensors.setdefault(keys[name], own)

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from adapterbank.calibration.attached import Site, attached
-from adapterbank.calibration.evolution import Evaluate, Evolution, Rules, depth_shares, evolve, founders
+from adapterbank.calibration.evolution import Evaluate, Evolution, Rules, depth_shares, evolve
 from adapterbank.calibration.objectives import checked, point_scores
 from adapterbank.calibration.record import Progress, check_names, judge, learned
 from adapterbank.calibration.spherical import inner_products
@@ -61,9 +61,8 @@ def natural_niches(  # noqa: PLR0913 - the options are keyword-only
         depth = _depth(setting, site, adapters)
         found = evolve(evaluate, worth, inner_products(adapters), depth, rules, seed, progress)
         options = {"generations": generations, "archive_size": archive_size, "alpha": alpha, "score": score, "keep": keep}
-        alone = max(founders(len(adapters), len(site.modules)), key=lambda genome: worth(evaluate(genome)))
         about: dict[str, Any] = {"method": "m2n2", "options": options, "seed": seed, "objective": score}
-        about |= {"trace": found.trace, "before": judge(setting, site, alone)}
+        about |= {"trace": found.trace, "before": judge(setting, site, found.founder)}
         chosen = ranked(found, worth)[:keep]
         return tuple(learned(site, names, each, {**about, "after": judge(setting, site, each)}) for each in chosen)
 

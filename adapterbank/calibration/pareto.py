@@ -9,8 +9,9 @@ pair's front is the result. *bayesian*: further rounds of evaluations where the 
 
 The authors': sigmoid for accuracies and softplus for losses, the kinds of samples, 20 samples a pair, scores and temperature.
 Ours: non-dominated points among Sobol candidates instead of NSGA-III (no dependency, no population to tune), twice as many
-samples as parameters, bounds [0, 1]; and the points of the front are evaluated, so that nothing returned is dominated by
-anything that was evaluated.
+samples as parameters, bounds [0, 1]; the points of the front are evaluated, so that nothing returned is dominated by anything
+that was evaluated; and losses by default, as accuracies on little data differ by single sentences, which is enough to make a
+point look undominated.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ def pareto(  # noqa: PLR0913 - the options are keyword-only
     progress: Progress | None = None,
     *,
     variant: Variant = "plain",
-    metric: PerTask = "accuracy",
+    metric: PerTask = "loss",
     samples: SampleCount = 0,
     rounds: Rounds = 3,
     batch: Batch = 10,
@@ -75,30 +76,24 @@ def pareto(  # noqa: PLR0913 - the options are keyword-only
         raise UsageError(f"a front needs two adapters or more and lower < upper: got {len(adapters)}, {lower} and {upper}")
     if variant == "nested":
         tasks_of(setting, names)
-    search = Search(
-        METRICS[metric],
-        samples or (_PER_PAIR if variant == "nested" else 0),
-        rounds if variant == "bayesian" else 0,
-        batch,
-        candidates=candidates,
-        points=points,
-        lower=lower,
-        upper=upper,
-        seed=seed,
-    )
-    options: dict[str, Any] = {"variant": variant, "metric": metric, "samples": samples, "rounds": rounds, "batch": batch}
-    options |= {"candidates": candidates, "points": points, "lower": lower, "upper": upper}
+    per_fit, further = samples or (_PER_PAIR if variant == "nested" else 0), rounds if variant == "bayesian" else 0
+    box: dict[str, Any] = {"candidates": candidates, "points": points, "lower": lower, "upper": upper}
+    search = Search(METRICS[metric], per_fit, further, batch, seed=seed, **box)
+    options = {"variant": variant, "metric": metric, "samples": samples, "rounds": rounds, "batch": batch, **box}
     about: dict[str, Any] = {"method": "map", "options": options, "seed": seed, "objective": metric}
     with attached(setting.model, adapters) as site:
         n = len(adapters)
-        evaluations = search.evaluations(n) if variant != "nested" else (n - 1) * search.samples + points
-        measure = _measuring(setting, site, search, continued(progress, evaluations))
         about["before"] = judge(setting, site, torch.full((n, len(site.modules)), 1.0 / n, dtype=torch.float64))
-        everything = list(range(len(setting.tasks)))
-        basis = torch.eye(n, dtype=torch.float64)
-        found = nested_front(measure, n, search) if variant == "nested" else front(measure, basis, everything, search)
-        order = (search.metric.sign * found.measured).mean(dim=1).argsort(descending=True, stable=True).tolist()
-        return tuple(_result(setting, site, names, found, place, about) for place in order)
+        found = _searched(setting, site, search, n, progress, nested=variant == "nested")
+        return tuple(_result(setting, site, names, found, place, about) for place in range(len(found.points)))
+
+
+def _searched(setting: Setting, site: Site, search: Search, n: int, progress: Progress | None, *, nested: bool) -> Front:
+    evaluations = (n - 1) * search.samples + search.points if nested else search.evaluations(n)
+    measure = _measuring(setting, site, search, continued(progress, evaluations))
+    if nested:
+        return nested_front(measure, n, search)
+    return front(measure, torch.eye(n, dtype=torch.float64), range(len(setting.tasks)), search)
 
 
 def _measuring(setting: Setting, site: Site, search: Search, told: Told) -> Measure:

@@ -109,7 +109,7 @@ def fitted(measure: Measure, basis: Tensor, tasks: Sequence[int], search: Search
 
 
 def front(measure: Measure, basis: Tensor, tasks: Sequence[int], search: Search) -> Front:
-    """The front over the span of ``basis``: what is returned is not dominated by anything that was evaluated."""
+    """The front over the span of ``basis``, best mean first: nothing that was evaluated dominates what is returned."""
     found, sign = fitted(measure, basis, tasks, search), search.metric.sign
     candidates = search.boxed(sobol(search.candidates, len(basis), search.seed + 1))
     expected = sign * found.predicted(candidates)
@@ -119,6 +119,7 @@ def front(measure: Measure, basis: Tensor, tasks: Sequence[int], search: Search)
     values = torch.cat([found.values, torch.stack([measure(place @ basis, tasks) for place in chosen])])
     kept = non_dominated(sign * values).nonzero()[:, 0]
     kept = kept[spread(sign * values[kept], search.points)]
+    kept = kept[(sign * values[kept]).mean(dim=1).argsort(descending=True, stable=True)]
     return Front(places[kept] @ basis, values[kept], found.predicted(places[kept]))
 
 

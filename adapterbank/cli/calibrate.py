@@ -9,7 +9,7 @@ import click
 from adapterbank.cli.command import command
 from adapterbank.cli.documents import document
 from adapterbank.cli.documents.calibrations import ArtefactsDocument, ProcedureDocument, ProceduresDocument
-from adapterbank.cli.hooks import with_data
+from adapterbank.cli.hooks import setting_of, with_data
 from adapterbank.cli.methods import listed
 from adapterbank.cli.options import Selection, references
 from adapterbank.cli.output import emit
@@ -55,7 +55,7 @@ def calibrate_command(
     bank = session.open()
     refs = selection.of(bank)
     with progress(session, f"calibrate {kind}") as step:
-        made = bank.calibrate(kind, refs, setting(refs), options=dict(options), seed=seed, progress=step)
+        made = bank.calibrate(kind, refs, setting_of(setting, refs), options=dict(options), seed=seed, progress=step)
     emit(session, document(ArtefactsDocument, {"artefacts": made}), pictures.artefacts)
 
 

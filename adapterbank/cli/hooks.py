@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -67,6 +67,16 @@ def with_data(function: Callable[..., Any]) -> Callable[..., Any]:
     """``--with FILE.py:FUNCTION``: ``FUNCTION(refs)`` returns an ``adapterbank.calibration.Setting``."""
     help_ = "FUNCTION(refs) returns a model and a task for each reference: what the method needs is learned from them."
     return click.option("--with", "setting", type=Hook(), help=help_)(function)
+
+
+def setting_of(hook: Function | None, refs: Sequence[str]) -> Any:
+    """What the user's function says of these versions; None where no function was given."""
+    if hook is None:
+        return None
+    found = hook(list(refs))
+    if found is None:
+        raise UsageError("the function of --with returned nothing, expected adapterbank.calibration.tasks.Setting")
+    return found
 
 
 def evaluation(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -11,7 +11,7 @@ from adapterbank.cli.command import command
 from adapterbank.cli.documents import document
 from adapterbank.cli.documents.adapters import ExportedDocument
 from adapterbank.cli.documents.merges import MergedDocument, ReplayDocument, RevertedDocument
-from adapterbank.cli.hooks import evaluation, with_data
+from adapterbank.cli.hooks import evaluation, setting_of, with_data
 from adapterbank.cli.options import Selection, device, force, merging, output_rank, reference, references
 from adapterbank.cli.output import emit, warn
 from adapterbank.cli.progress import progress
@@ -82,19 +82,14 @@ def _merged(bank: Bank, method: str | None, selection: Selection, given: dict[st
         hook, using = given.pop("setting"), given.pop("using")
         _nothing_else("--from", method, None, None, None, **given)
         weights = weighted([add]) if add else {}
-        setting = _setting(hook, [*_constituents(bank, merge), *(bank.find(ref).ref for ref in weights)])
+        setting = setting_of(hook, [*_constituents(bank, merge), *(bank.find(ref).ref for ref in weights)])
         return bank.merge_again(merge, add=weights, remove=remove, using=using, setting=setting, **entry)
     if method is None or add or remove:
         raise UsageError("expected a METHOD and adapters, --recipe FILE, or --from MERGE with --add or --remove")
     weights = selection.weights(bank)
-    setting = _setting(given.pop("setting"), [bank.find(ref).ref for ref in weights])
+    setting = setting_of(given.pop("setting"), [bank.find(ref).ref for ref in weights])
     given |= {"options": dict(given["options"])}
     return bank.merge(method, weights, setting=setting, **given, **_named(entry))
-
-
-def _setting(hook: Any, refs: list[str]) -> Any:
-    """What the user's function says of these versions."""
-    return None if hook is None else hook(refs)
 
 
 def _constituents(bank: Bank, merge: str) -> list[str]:

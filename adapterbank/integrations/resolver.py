@@ -16,13 +16,13 @@ import platformdirs
 from adapterbank.errors import AdapterBankError, NotFoundError, UsageError
 from adapterbank.integrations.directories import Directories, Full
 from adapterbank.refs import Ref
+from adapterbank.units import size
 
 if TYPE_CHECKING:
     from adapterbank.bank import Bank
     from adapterbank.ways.materialize import Planned
 
 LOG = logging.getLogger("adapterbank.resolver")
-_UNITS = {"": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
 OUTCOMES = ("resolved", "not_a_reference", "unknown", "mutable", "other_base_model", "unservable", "full", "failed")
 
 
@@ -56,24 +56,12 @@ class Settings:
         )
 
 
-def size(text: str, what: str) -> int:
-    """Bytes from ``8GiB``, ``512MiB`` or a plain number."""
-    number = text.rstrip("KMGTiB")
-    unit = _UNITS.get(text[len(number) :])
-    try:
-        if unit is None:
-            raise ValueError(text)
-        return int(float(number) * unit)
-    except ValueError:
-        raise UsageError(f"{what} is {text!r}: expected bytes, or a number with {', '.join(u for u in _UNITS if u)}") from None
-
-
 class Resolver:
     """One for each server process; its methods may be called from any thread."""
 
-    def __init__(self, server: str, settings: Settings | None = None) -> None:
+    def __init__(self, server: str, settings: Settings | None = None, log: logging.Logger = LOG) -> None:
         """Without ``settings`` those of the environment, read at the first request: an error there stops no server."""
-        self.server, self._settings = server, settings
+        self.server, self._settings, self._log = server, settings, log
         self.outcomes: Counter[str] = Counter()
         self._lock = Lock()
         self._open: tuple[Settings, Bank, Directories] | None = None
@@ -127,7 +115,7 @@ class Resolver:
     def _count(self, outcome: str, message: str, level: int = logging.WARNING) -> None:
         with self._lock:
             self.outcomes[outcome] += 1
-        LOG.log(level, "adapterbank: %s", message)
+        self._log.log(level, "adapterbank: %s", message)
 
 
 class _Declined(AdapterBankError):

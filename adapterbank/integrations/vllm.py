@@ -7,6 +7,7 @@ for an unknown model, in the process that answers requests. Settings are environ
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import Any
 
 from adapterbank.integrations.resolver import Resolver
@@ -42,7 +43,8 @@ def _resolver_class() -> type[Any]:
         """Answers with the directory of an immutable version; the server sets the id itself."""
 
         def __init__(self) -> None:
-            self.resolver = Resolver("vllm")
+            # vLLM shows what its own loggers say, and nobody else's
+            self.resolver = Resolver("vllm", log=logging.getLogger("vllm.adapterbank"))
 
         async def resolve_lora(self, base_model_name: str, lora_name: str) -> LoRARequest | None:
             path = await asyncio.to_thread(self.resolver.resolve, base_model_name, lora_name)

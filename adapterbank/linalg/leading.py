@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from adapterbank.linalg.threads import one_thread
 from adapterbank.linalg.workers import share_out
 
 _OVER = 16  # columns of a block beyond the rank: the last directions that are wanted converge sooner
@@ -31,11 +32,12 @@ def leading(matrix: Tensor, rank: int, tolerance: float = 1e-3) -> tuple[Tensor,
     """
     norm = squared_norm(matrix)
     floor = _FLOOR * torch.finfo(matrix.dtype).eps * norm
-    for U, S, V, residuals in _steps(matrix, rank):
-        lost = max(0.0, norm - float(S.square().sum()))
-        doubt = float((2.0 * S * residuals + residuals.square()).sum())
-        if doubt <= 2.0 * tolerance * lost + floor:
-            return U, S, V
+    with one_thread():
+        for U, S, V, residuals in _steps(matrix, rank):
+            lost = max(0.0, norm - float(S.square().sum()))
+            doubt = float((2.0 * S * residuals + residuals.square()).sum())
+            if doubt <= 2.0 * tolerance * lost + floor:
+                return U, S, V
     return None
 
 

@@ -138,8 +138,9 @@ def _gram(side: Tensor) -> Tensor:
     blocks = [slice(start, start + _BLOCK) for start in range(0, side.shape[1], _BLOCK)]
 
     def fill(pair: tuple[slice, slice]) -> None:
-        gram[pair] = side[:, pair[0]].T @ side[:, pair[1]]
-        gram[pair[::-1]] = gram[pair].T
+        block = side[:, pair[0]].T @ side[:, pair[1]]
+        gram[pair] = block
+        gram[pair[::-1]] = block.T
 
     share_out(fill, combinations_with_replacement(blocks, 2))
     return gram

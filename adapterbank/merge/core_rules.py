@@ -10,7 +10,7 @@ from torch import Tensor
 
 from adapterbank.merge.consensus import disjoint_mean, elect
 from adapterbank.merge.core import LowRank
-from adapterbank.merge.streams import kept, stream_key
+from adapterbank.merge.streams import kept
 from adapterbank.merge.triplets import Triplets, isotropic, orthogonalised, side_by_side, task_triplets, triplets
 
 
@@ -25,12 +25,6 @@ class Cores:
     keys: tuple[tuple[int, int], ...]
     density: float
     dare_density: float
-
-    @classmethod
-    def of(cls, values: Tensor, label: tuple[int, str], names: tuple[str, ...], densities: tuple[float, float]) -> Cores:
-        """``label`` is the seed and the module; ``densities`` TIES' and DARE's."""
-        seed, module = label
-        return cls(values, tuple(stream_key(seed, name, module) for name in names), *densities)
 
 
 def plain_sum(cores: Cores) -> Tensor:
@@ -51,8 +45,8 @@ def ties(cores: Cores) -> Tensor:
 def dare_ties(cores: Cores) -> Tensor:
     """DARE's masks on every core, entries numbered in row-major order, then :func:`ties`."""
     entries = cores.values[0].numel()
-    masks = torch.stack([kept(key, 0, entries, cores.dare_density) for key in cores.keys]).view_as(cores.values)
-    return ties(replace(cores, values=cores.values.masked_fill(~masks, 0.0) / cores.dare_density))
+    masks = torch.stack([kept(key, 0, entries, cores.dare_density) for key in cores.keys]).to(cores.values.device)
+    return ties(replace(cores, values=cores.values.masked_fill(~masks.view_as(cores.values), 0.0) / cores.dare_density))
 
 
 def tsv(cores: Cores) -> Tensor:
@@ -67,7 +61,7 @@ def iso(cores: Cores) -> Tensor:
 
 
 def _spectrum(core: Tensor) -> Triplets:
-    return triplets(LowRank(core, torch.eye(core.shape[1], dtype=core.dtype)))
+    return triplets(LowRank(core, torch.eye(core.shape[1], dtype=core.dtype, device=core.device)))
 
 
 def _dense(matrix: LowRank) -> Tensor:

@@ -31,9 +31,12 @@ def projected_to(matrix: Tensor, energy: float) -> tuple[Tensor, Tensor]:
     """The same with enough directions for the share ``energy`` of ‖M‖²; up to four times as many as needed."""
     norm = squared_norm(matrix)
     for rank in _RANKS if min(matrix.shape) > _SMALL else ():
-        left, right = projected(matrix, rank)
-        if float(left.square().sum()) >= energy * norm:
-            return left, right
+        found = leading(matrix, rank)
+        if found is None:
+            break
+        U, S, V = found
+        if float(S.square().sum()) >= energy * norm:
+            return U * S, V
     return _through_gram(matrix, min(matrix.shape))
 
 

@@ -14,14 +14,13 @@ def gram(stack: Stack) -> Tensor:
     """``⟨ΔW_i, ΔW_j⟩ [n, n]`` = tr((L_iᵀL_j)(R_jᵀR_i)) of one module; no delta is ever dense."""
     left, right = torch.cat(stack.lefts, dim=1), torch.cat(stack.rights, dim=1)
     products = (left.T @ left) * (right.T @ right)  # of every pair of rank-one terms
-    owner = owners(stack).to(products.device)
-    sums = products.new_zeros(len(stack), products.shape[1]).index_add_(0, owner, products)
-    return products.new_zeros(len(stack), len(stack)).index_add_(1, owner, sums)
+    owners = ownership(stack).to(products)
+    return owners.T @ products @ owners
 
 
-def owners(stack: Stack) -> Tensor:
-    """Which adapter each column of all left factors side by side is of ``[Σ r_i]``."""
-    return torch.repeat_interleave(torch.arange(len(stack)), torch.tensor([side.shape[1] for side in stack.lefts]))
+def ownership(stack: Stack) -> Tensor:
+    """1 where a column of all left factors side by side is an adapter's, else 0 ``[Σ r_i, n]``; sums by it have one order."""
+    return torch.eye(len(stack)).repeat_interleave(torch.tensor([side.shape[1] for side in stack.lefts]), dim=0)
 
 
 def gram_of_all(stacks: Iterable[Stack], count: int) -> Tensor:

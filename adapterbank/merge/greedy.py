@@ -9,24 +9,24 @@ from math import isfinite
 from adapterbank.errors import UsageError
 
 Evaluate = Callable[[tuple[str, ...]], float]
-"""The held-out metric of the uniform average of the adapters of these names."""
+"""The held-out score of the uniform average of the adapters of these names; larger is better."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tried:
-    """One step: the adapter tried, the metric of the soup with it, and whether it stayed."""
+    """One step: the adapter tried, the score of the soup with it, and whether it stayed."""
 
     name: str
-    metric: float
+    score: float
     kept: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Soup:
-    """``kept`` in the order in which they were added; ``metric`` is that of their average, ``trace`` every step."""
+    """``kept`` in the order in which they were added; ``score`` is that of their average, ``trace`` every step."""
 
     kept: tuple[str, ...]
-    metric: float
+    score: float
     trace: tuple[Tried, ...]
 
     def weights(self, names: tuple[str, ...]) -> tuple[float, ...]:
@@ -35,11 +35,12 @@ class Soup:
 
 
 def greedy(metrics: Mapping[str, float], evaluate: Evaluate, *, larger_is_better: bool = True) -> Soup:
-    """Begin with the adapter of the best metric; add the others in order, each if ``evaluate`` is not worse with it.
+    """Begin with the adapter of the best metric; add the others in order, each if ``evaluate`` is not lower with it.
 
-    ``metrics`` decide the order alone (equal ones by name); all comparisons are between values of ``evaluate``, which is asked
-    once per adapter. So the soup is never worse than its first adapter, by the measure of ``evaluate``. Raises UsageError for
-    no adapters or a value that is not finite.
+    ``metrics`` decide the order alone (equal ones by name), and ``larger_is_better`` is about them; all comparisons are between
+    values of ``evaluate``, which is asked once per adapter. So the soup is never worse than its first adapter.
+
+    Raises UsageError for no adapters or a value that is not finite.
     """
     if not metrics:
         raise UsageError("no adapters for a greedy soup: expected at least one with the metric")
@@ -50,8 +51,8 @@ def greedy(metrics: Mapping[str, float], evaluate: Evaluate, *, larger_is_better
         value = evaluate((*kept, name))
         if not isfinite(value):
             raise UsageError(f"the evaluation of {', '.join((*kept, name))} gave {value}, expected a finite number")
-        stays = sign * value >= best
+        stays = value >= best
         if stays:
-            kept, best = (*kept, name), sign * value
+            kept, best = (*kept, name), value
         trace.append(Tried(name, value, stays))
-    return Soup(kept, sign * best, tuple(trace))
+    return Soup(kept, best, tuple(trace))

@@ -42,7 +42,8 @@ def _plus_plus(gram: Tensor, k: int, draw: Draw) -> list[int]:
         mass = apart.amin(dim=1).clamp(min=0.0)
         mass[chosen] = 0.0
         if not bool(mass.any()):  # the rest are copies of chosen ones
-            mass = torch.ones_like(mass).index_fill_(0, torch.tensor(chosen), 0.0)
+            mass = torch.ones_like(mass)
+            mass[chosen] = 0.0
         steps = mass.cumsum(dim=0)
         reached = int(torch.searchsorted(steps, float(steps[-1]) * draw(), right=True))
         chosen.append(min(reached, int(mass.nonzero()[-1])))  # a draw next to 1 may round up to the end
@@ -52,7 +53,7 @@ def _plus_plus(gram: Tensor, k: int, draw: Draw) -> list[int]:
 def _run(gram: Tensor, chosen: list[int]) -> Clustering:
     """Lloyd's iteration from the vectors at ``chosen``. Column c of ``means`` holds centre c as a combination of vectors."""
     k = len(chosen)
-    means = torch.eye(len(gram), dtype=gram.dtype)[:, chosen]
+    means = torch.eye(len(gram), dtype=gram.dtype, device=gram.device)[:, chosen]
     before: Tensor | None = None
     for _ in range(_SWEEPS):
         inner = gram @ means

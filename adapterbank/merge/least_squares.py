@@ -2,7 +2,8 @@
 
 With ``G_i = X_iᵀX_i / N_i`` the minimum of ``Σ_i |w_i|·‖X_i(Δ − sign(w_i)·ΔW_i)ᵀ‖² / N_i`` is ``Δ = (Σ w_i ΔW_i G_i) S⁻¹`` with
 ``S = Σ |w_i| G_i``: in factors ``[left_1 | … | left_n]`` and ``S⁻¹ [w_1 G_1 right_1 | … | w_n G_n right_n]``, of rank Σ r_i at
-most. A Gram matrix may be given as its diagonal, ``[d_in]``: that of an embedding, whose inputs are unit vectors.
+most. A Gram matrix may be given as its diagonal, ``[d_in]``: that of an embedding, whose inputs are unit vectors. It is stored
+without its lower half.
 """
 
 from __future__ import annotations
@@ -21,6 +22,25 @@ from adapterbank.merge.stack import Stack
 
 Ratio = Annotated[float, Hint("α: entries of a Gram matrix off its diagonal are multiplied by it", at_least=0.0, at_most=1.0)]
 Ridge = Annotated[float, Hint("added to every Gram matrix's diagonal, in units of the mean diagonal entry", at_least=0.0)]
+
+
+def packed(gram: Tensor) -> Tensor:
+    """The entries on and above the diagonal of ``gram [d, d]``, row by row ``[d(d + 1)/2]``; a diagonal as it is."""
+    return gram if gram.ndim == 1 else gram[_upper(len(gram))]
+
+
+def unpacked(entries: Tensor, d_in: int) -> Tensor:
+    """The Gram matrix ``[d_in, d_in]`` of packed entries; a diagonal ``[d_in]`` or a whole matrix as it is."""
+    if entries.ndim == 2 or len(entries) == d_in:
+        return entries
+    gram = torch.zeros(d_in, d_in, dtype=entries.dtype)
+    gram[_upper(d_in)] = entries
+    return gram + gram.triu(1).T
+
+
+def packed_shapes(d_in: int) -> tuple[tuple[int, ...], ...]:
+    """The shapes that :func:`unpacked` takes."""
+    return (d_in * (d_in + 1) // 2,), (d_in,), (d_in, d_in)
 
 
 def shrunk(gram: Tensor, ratio: float) -> Tensor:
@@ -99,6 +119,10 @@ def _measured(matrix: LowRank, gram: Tensor) -> float:
 
 def _times(gram: Tensor, right: Tensor) -> Tensor:
     return gram[:, None] * right if gram.ndim == 1 else gram @ right
+
+
+def _upper(size: int) -> Tensor:
+    return torch.ones(size, size, dtype=torch.bool).triu()
 
 
 def _diagonal(gram: Tensor) -> Tensor:

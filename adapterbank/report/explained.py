@@ -29,7 +29,7 @@ _CONFLICT = (
 _MODULES = (
     Column("module", "name", style="cyan", cut=True),
     Column("cancelled", "cancelled", share, right=True),
-    Column("", "bar"),
+    Column("of all", "bar"),
     Column("opposite signs", "disagreement", share, right=True),
     Column("cosines", "cosines"),
     Column("residual", "residual", error, right=True),

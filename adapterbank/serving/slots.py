@@ -47,6 +47,14 @@ class Place:
         """Elements."""
         return self.whole.rank * (len(self.out) + len(self.into))
 
+    def check(self, shape: ModuleShape) -> None:
+        """IncompatibleError unless an adapter's module of this ``shape`` fits."""
+        if (shape.d_out, shape.d_in) != (self.whole.d_out, self.whole.d_in) or shape.rank > self.whole.rank:
+            raise IncompatibleError(
+                f"module {shape.name!r} is {shape.d_out}×{shape.d_in} of rank {shape.rank}, the buffer has "
+                f"{self.whole.d_out}×{self.whole.d_in} of rank {self.whole.rank}"
+            )
+
 
 @dataclass(frozen=True)
 class SlotLayout:

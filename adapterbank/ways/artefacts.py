@@ -15,7 +15,7 @@ from adapterbank.merge.registry import find
 from adapterbank.ways.results import Removal
 from adapterbank.ways.rooms import Rooms, delete_released
 
-COEFFICIENTS, METRIC = "coefficients", "metric"
+COEFFICIENTS, METRIC, EVALUATION = "coefficients", "metric", "evaluation"
 _PREFIX = "sha256:"
 
 
@@ -59,7 +59,7 @@ def wanted(rooms: Rooms, method: str, chosen: Sequence[Version], using: Sequence
         named = [rows.get(tx, each) for each in using if each.startswith(_PREFIX)]
     kinds = [each for each in using if not each.startswith(_PREFIX)]
     _made_for(named, chosen)
-    needs = [need for need in find(method).needs if need != METRIC]
+    needs = [need for need in find(method).needs if need not in (METRIC, EVALUATION)]
     if not using:
         kinds = [need for need in needs if need != COEFFICIENTS]
     found = [*named, *(artefact for kind in kinds for artefact in _newest(rooms, method, kind, chosen))]

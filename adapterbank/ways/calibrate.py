@@ -35,6 +35,8 @@ def calibrate(
     Raises UsageError (unknown procedure or option, a task that is missing), IncompatibleError (adapters that do not fit each
     other or the model).
     """
+    if not isinstance(setting, Setting):
+        raise UsageError(f"got {type(setting).__name__}, expected adapterbank.calibration.tasks.Setting: a model and tasks")
     each_once(chosen, "a calibration")
     same_base_model(chosen)
     plain_lora(chosen)
@@ -63,6 +65,7 @@ def for_method(
     """
     procedures = [making(need, method) for need in find_method(method).needs]
     made: list[Artefact] = []
+    _known(method, [each for each in procedures if each is not None], options or {})
     for procedure in (each for each in procedures if each is not None):
         known = {option.name for option in procedure.options}
         own = {name: value for name, value in (options or {}).items() if name in known}
@@ -71,6 +74,16 @@ def for_method(
     if not made:
         raise UsageError(f"{method} takes no data", hint="adapterbank methods shows what each method needs")
     return tuple(made)
+
+
+def _known(method: str, procedures: Sequence[Procedure], options: Mapping[str, Any]) -> None:
+    """Raise UsageError for an option that neither the method nor its calibration has."""
+    known = [option.name for option in find_method(method).options]
+    known += [option.name for procedure in procedures for option in procedure.options if option.name not in known]
+    unknown = [name for name in options if name not in known]
+    if unknown:
+        hint = "options of both: " + (", ".join(known) or "none")
+        raise UsageError(f"{method} and its calibration have no option {unknown[0]!r}", hint=hint)
 
 
 def _keep(rooms: Rooms, procedure: Procedure, made: Any, chosen: Sequence[Version]) -> Artefact:

@@ -6,7 +6,7 @@ import os
 import shutil
 from typing import Any
 
-from adapterbank.catalog import objects
+from adapterbank.catalog import artefacts, edges, objects
 from adapterbank.ways.results import Check
 from adapterbank.ways.rooms import Rooms
 
@@ -16,7 +16,7 @@ _LOW_SPACE = 1 << 30
 def doctor(rooms: Rooms) -> list[Check]:
     """Checks of the database engine, the disk, locks, litter and garbage; reads only."""
     settings = rooms.catalog.settings()
-    return [*_database(settings), _file_system(settings), _space(rooms), _litter(rooms), _garbage(rooms)]
+    return [*_database(settings), _file_system(settings), _space(rooms), _litter(rooms), _garbage(rooms), _artefacts(rooms)]
 
 
 def _database(settings: dict[str, Any]) -> list[Check]:
@@ -56,3 +56,13 @@ def _garbage(rooms: Rooms) -> Check:
     if waiting:
         return Check("garbage", "warning", f"{len(waiting)} released objects still on disk", "adapterbank gc")
     return Check("garbage", "ok", "no released objects on disk" + ("" if writable else "; the bank is not writable here"))
+
+
+def _artefacts(rooms: Rooms) -> Check:
+    """What calibration left: it is as large as it was told to be, and nothing but merges needs it."""
+    with rooms.catalog.reading() as tx:
+        made = artefacts.listing(tx)
+        spare = [artefact for artefact in made if not edges.dependents(tx, artefact.id)]
+    size = sum(artefact.bytes for artefact in made)
+    message = f"{len(made)} ({size} bytes), {len(spare)} that no merge used ({sum(each.bytes for each in spare)} bytes)"
+    return Check("artefacts", "ok", message, "adapterbank artefacts list" if spare else None)

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from hashlib import sha256
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,7 @@ def merge_versions(
         lineage = Lineage(recipe.method, body, ran.merged.residual, environment(), chosen, used)
         done = store(rooms, entry, config, staged, sha256(weights).hexdigest(), inspection, lineage)
     report = {**ran.merged.report, "modules": dict(ran.merged.module_residuals)}
-    warnings = (*_warnings(ran), *(problem for problem in inspection.problems if problem.severity == "warning"))
+    warnings = (*_warnings(ran, recipe), *(problem for problem in inspection.problems if problem.severity == "warning"))
     refs = tuple(artefact.ref for artefact in used)
     return MergedVersion(done.version, done.status, ran.merged.residual, ran.merged.rank, report, warnings, refs)
 
@@ -170,24 +171,35 @@ def _continued(recipe: Recipe, adapters: Sequence[Adapter]) -> Merged:
     state = State.of(recipe.continues)
     done = extend(previous, state, new, weight=recipe.inputs[1].weight, dtype=getattr(torch, recipe.dtype), **options)
     facts = dict.fromkeys(done.adapter.modules, done.state.facts())
-    return Merged(done.adapter, done.residual, {}, done.adapter.rank, {"truncated": done.residual}, facts)
+    return Merged(done.adapter, 0.0, {}, done.adapter.rank, {"truncated": done.residual}, facts)
 
 
 def _body(of: Planned, ran: Ran, labels: Mapping[str, str]) -> dict[str, Any]:
     """The row's own record: what stood behind the digests, and what the method told about each module."""
-    body: dict[str, Any] = {"refs": [version.ref for version in of.chosen], "forms": ran.forms}
-    body |= {"artefacts": dict(labels)} if labels else {}
-    body |= {"facts": {name: dict(told) for name, told in ran.merged.facts.items()}} if ran.merged.facts else {}
-    return {**body, "residuals": dict(ran.merged.module_residuals), "recipe": of.recipe.to_json()}
+    facts = {name: _finite(told) for name, told in ran.merged.facts.items()}
+    return {
+        "refs": [version.ref for version in of.chosen],
+        "forms": ran.forms,
+        "recipe": of.recipe.to_json(),
+        "artefacts": dict(labels),
+        "facts": facts,
+        "residuals": _finite(ran.merged.module_residuals),
+    }
 
 
-def _warnings(ran: Ran) -> tuple[Problem, ...]:
+def _finite(told: Mapping[str, float]) -> dict[str, float]:
+    """The numbers that JSON can hold."""
+    return {name: float(value) for name, value in told.items() if isfinite(value)}
+
+
+def _warnings(ran: Ran, recipe: Recipe) -> tuple[Problem, ...]:
+    """What the user may not expect; a loss that was asked for as such (by energy or error) is no surprise."""
     found = [
         Problem("bounded_input", f"{ref} is kept only in a bounded form, error {form['error']:.3g}", ref, "warning")
         for ref, form in ran.forms.items()
     ]
     merged = ran.merged
-    if merged.residual > LARGE_RESIDUAL:
+    if merged.residual > LARGE_RESIDUAL and not isinstance(recipe.rank, Mapping):
         message = (
             f"rank {merged.rank} leaves out {merged.residual:.3f} of the merged ΔW (relative): "
             "give a larger --rank; the method cat cuts nothing and keeps the exact weighted sum"

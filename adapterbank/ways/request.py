@@ -25,7 +25,7 @@ from adapterbank.ways.rooms import Rooms
 if TYPE_CHECKING:
     from adapterbank.calibration.tasks import Setting
 
-EVALUATION = "evaluation"
+_INTACT = 1e-6  # a merge that was cut by no more than this is what its state says
 Weighted = Sequence[tuple[Version, float]]
 
 
@@ -60,13 +60,14 @@ def drawn_up(rooms: Rooms, method: str, chosen: Weighted, request: Request, prog
 def with_one_more(
     rooms: Rooms, merge: Version, new: Version, weight: float, request: Request, progress: Progress | None = None
 ) -> Planned:
-    """The merge with ``new`` beside its constituents. A sequential one goes on from its own state and needs no more than that;
-    what others need of the new adapter is found or made as in a merge."""
+    """The merge with ``new`` beside its constituents. A sequential one goes on from its own state and needs no more than
+    that, if it was not cut after its last step; what others need of the new adapter is found or made as in a merge."""
     row = lineage.recipe_row(rooms, merge)
     of = lineage.planned(rooms, row)
     recipe = of.recipe
     state = next(iter(row.body.get("facts", {}).values()), None)
-    if recipe.method == OPCM.name and state is not None:
+    whole = row.residual < _INTACT and not recipe.prepare and not recipe.schedules
+    if recipe.method == OPCM.name and state is not None and whole:
         inputs = (Ingredient(merge.content, 1.0), Ingredient(new.content, weight))
         return Planned(replace(recipe, inputs=inputs, continues=state), (merge, new))
     planned = lineage.plus(of, new, weight)
@@ -99,9 +100,9 @@ def _of_the_method(method: str, options: Mapping[str, Any]) -> dict[str, Any]:
 def _by_metric(rooms: Rooms, method: str, chosen: Weighted, request: Request) -> list[tuple[Version, float]]:
     """The weights that a metric of the registry gives, times those given; for a soup 1 for what was kept and 0 for the rest."""
     values = _metrics(method, [version for version, _ in chosen], request.metric)
-    if EVALUATION in find(method).needs:
-        return _soup(rooms, method, chosen, values, request.evaluate)
     options = parse_options(method, find(method).options, request.settings.get("options") or {})
+    if artefacts.EVALUATION in find(method).needs:
+        return _soup(rooms, chosen, values, request.evaluate, larger_is_better=options["larger_is_better"])
     weights = metric_weights(values, **options)
     return [(version, own * weight) for (version, own), weight in zip(chosen, weights, strict=True)]
 
@@ -118,10 +119,10 @@ def _metrics(method: str, versions: Sequence[Version], metric: str | None) -> li
 
 
 def _soup(
-    rooms: Rooms, method: str, chosen: Weighted, values: Sequence[float], evaluate: Evaluate | None
+    rooms: Rooms, chosen: Weighted, values: Sequence[float], evaluate: Evaluate | None, *, larger_is_better: bool
 ) -> list[tuple[Version, float]]:
     if evaluate is None:
-        raise UsageError(f"{method} judges averages of adapters", hint="give --evaluate FILE.py:FUNCTION")
+        raise UsageError("a greedy soup judges averages of adapters", hint="give --evaluate FILE.py:FUNCTION")
     versions = [version for version, _ in chosen]
     by_name = {version.content: version for version in versions}
     with opened(rooms, versions) as sources:
@@ -133,5 +134,5 @@ def _soup(
             merged = run_on(rooms, of, [held[name] for name in names]).merged
             return mean(scored(rooms, merged, kept, evaluate))
 
-        soup = greedy(dict(zip(by_name, values, strict=True)), judge)
+        soup = greedy(dict(zip(by_name, values, strict=True)), judge, larger_is_better=larger_is_better)
     return list(zip(versions, soup.weights(tuple(by_name)), strict=True))

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence, Set
 
 from sqlalchemy import Connection
 
-from adapterbank.catalog import bases, digests, levels, members, objects, search
+from adapterbank.catalog import artefacts, bases, digests, levels, members, objects, search
 from adapterbank.catalog import versions as rows_of
 from adapterbank.catalog.rows import StoredObject, Version
 from adapterbank.errors import IntegrityError, NotFoundError, Problem, UsageError
@@ -78,6 +78,8 @@ def _needed(rooms: Rooms, versions: Sequence[Version]) -> list[StoredObject]:
             shared = [bases.get(tx, form.basis).object for form in forms if form.basis is not None]
             wanted |= {digest for digest in shared if digest is not None}
             wanted |= set() if member is not None else _exact_bytes(tx, version)
+            made = [*artefacts.listing(tx, version=version), *artefacts.used_by(tx, version)]
+            wanted |= {artefact.object for artefact in made}
         return [sizes[digest] for digest in sorted(wanted)]
 
 

@@ -10,6 +10,7 @@ import torch
 from adapterbank.calibration.bayesian_samples import angles, bin_scores, directions, next_points
 from adapterbank.calibration.coefficient_samples import mixed, sobol
 from adapterbank.calibration.concrete import concrete, rescaled
+from adapterbank.calibration.descent import Descent, adam
 from adapterbank.calibration.evolution import Rules, crossover, depth_shares, evolve, founders
 from adapterbank.calibration.niches import Archive, attraction, fitness, inserted, parents, shares
 from adapterbank.calibration.non_dominated import non_dominated, spread
@@ -245,6 +246,15 @@ def test_nothing_returned_is_dominated_by_anything_evaluated():
     assert len(seen) <= PLAIN.evaluations(3)
 
 
+def test_a_sample_better_than_anything_predicted_is_in_the_front():
+    def measure(c, tasks):
+        spike = 10.0 if c.tolist() == [0.0, 1.0] else 0.0  # one of the corners that are always evaluated
+        return torch.stack([c[0] + spike, spike - c[0]])
+
+    found = front(measure, torch.eye(2).double(), [0, 1], PLAIN)
+    assert found.points.tolist() == [[0.0, 1.0]]
+
+
 @pytest.mark.parametrize("n", [2, 3, 4, 5])
 def test_nested_fits_have_two_coefficients_and_few_evaluations(n):
     centres = torch.eye(n).double()
@@ -414,6 +424,25 @@ def test_evolution_is_the_same_for_the_same_seed():
 
 def test_founders_are_the_adapters_alone():
     assert torch.equal(founders(3, 2)[1], torch.tensor([[0.0, 0.0], [1.0, 1.0], [0.0, 0.0]]).double())
+
+
+# Adam
+
+
+def test_descent_is_adam_with_the_betas_of_adamerging():
+    target, told = random(2, 3), []
+    leaf = torch.full((2, 3), 0.3, dtype=torch.float64)
+    trace = adam(lambda: (leaf - target).pow(4).sum(), leaf, Descent("entropy", 7, 0.05), lambda v: told.append(v) or v)
+    x, m, v, values = np.full((2, 3), 0.3), 0.0, 0.0, []
+    for t in range(1, 8):
+        values.append(((x - target.numpy()) ** 4).sum())
+        g = 4 * (x - target.numpy()) ** 3
+        m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g**2
+        x = x - 0.05 * (m / (1 - 0.9**t)) / (np.sqrt(v / (1 - 0.999**t)) + 1e-8)
+    np.testing.assert_allclose(leaf.numpy(), x, rtol=1e-12)
+    assert trace == pytest.approx(values)
+    assert told == trace
+    assert not leaf.requires_grad
 
 
 # Masks

@@ -10,6 +10,7 @@ from torch import nn
 
 from adapterbank.calibration.adamerging import adamerging
 from adapterbank.calibration.attached import attached
+from adapterbank.calibration.descent import FreeCoefficients
 from adapterbank.calibration.frank_wolfe import frank_wolfe, task_slope
 from adapterbank.calibration.natural_niches import natural_niches
 from adapterbank.calibration.non_dominated import non_dominated
@@ -18,6 +19,7 @@ from adapterbank.calibration.pareto import pareto
 from adapterbank.calibration.perturbed import perturbed
 from adapterbank.calibration.rank_masks import rank_masks
 from adapterbank.calibration.tasks import Setting, Task
+from adapterbank.calibration.unit_masks import MaskLearner, MaskRules
 from adapterbank.errors import UsageError
 from adapterbank.lora.adapter import Adapter, Factors
 from adapterbank.lora.delta import delta
@@ -255,7 +257,8 @@ def test_the_best_of_the_archive_is_not_below_its_best_parent(score):
         for c in [*torch.eye(2).double()[:, :, None].expand(-1, -1, len(site.modules)), *(f.values for f in results)]:
             site.coefficients = c
             worth.append(np.mean([float(point_scores(each, given.model, score).mean()) for each in given.tasks.values()]))
-    trace = results[0].about["trace"]
+    trace, before = results[0].about["trace"], results[0].about["before"]["calibration"]["mean"]
+    assert score == "likelihood" or before["accuracy"] == pytest.approx(max(worth[:2]))
     assert trace[0] == pytest.approx(max(worth[:2]))
     assert trace[-1] == pytest.approx(worth[2])
     assert trace == sorted(trace)
@@ -295,6 +298,17 @@ def test_masks_have_mean_one_in_every_module_and_the_merge_answers_as_the_masked
         assert told == pytest.approx(
             found.about["after"]["calibration"][name], rel=1e-5, abs=1e-6
         )  # masks are learned in float32
+
+
+def test_every_step_begins_again_with_the_first_coefficients_and_bounds_the_perturbations():
+    given, rules = setting(), MaskRules(base_lr=0.01, lr=0.1, adv_lr=1.0, trigger_norm=0.2)
+    with attached(given.model, ADAPTERS) as site, perturbed(given.model) as place:
+        judged(given.tasks, given.model)
+        learner = MaskLearner(given, site, place, FreeCoefficients(), rules, 0)
+        moved = [float((site.coefficients - 0.3).abs().max()) for _ in range(8) if math.isfinite(learner.step())]
+    assert max(moved) < 0.02  # Adam goes hardly farther than its rate in a step; in eight it could go 0.08
+    assert min(moved) > 0.002
+    assert [float(noise.detach().norm()) for noise in learner.noises.values()] == pytest.approx([0.2] * 3)
 
 
 class Planted(nn.Module):

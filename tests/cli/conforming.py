@@ -15,6 +15,8 @@ def faults(hint: Any, value: Any, at: str = "$") -> list[str]:
     if get_origin(hint) is types.UnionType:
         tried = [faults(part, value, at) for part in get_args(hint)]
         return [] if [] in tried else tried[0]
+    if get_origin(hint) in (list, dict) and type(value) is not get_origin(hint):
+        return [f"{at}: {value!r} is no {hint}"]
     if get_origin(hint) is list:
         return [fault for i, item in enumerate(value) for fault in faults(get_args(hint)[0], item, f"{at}[{i}]")]
     if get_origin(hint) is dict:

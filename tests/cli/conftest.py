@@ -13,9 +13,11 @@ import pytest
 from click.testing import CliRunner
 
 from adapterbank.cli.main import root
+from tests import hook
 from tests.adapters import write_adapter
 
 NAMES = ("sql", "math", "law")
+HOOK = Path(hook.__file__)
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("basis", "build", "b1", "sql@1", "math", "law", "--components", 2, "--force"),
         ("merge", "average", "sql@1=2", "math", "--name", "both", "--rank", 8),
         ("encode", "both", "--fixed"),
+        ("calibrate", "adamerging", "sql@1", "math", "--with", f"{HOOK}:setting", "--option", "steps=1"),
     ]
     for step in steps:
         ran = invoke(*bank, *step)

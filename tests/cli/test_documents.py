@@ -12,7 +12,7 @@ import pytest
 from adapterbank.cli.command import Command, Group
 from adapterbank.cli.main import root
 from tests.cli.conforming import faults
-from tests.cli.conftest import Run
+from tests.cli.conftest import HOOK, Run
 
 # command → what to add to it, and the exit status; {in} is the folder with adapters, {out} a place to write
 CASES: dict[str, tuple[str, int]] = {
@@ -46,6 +46,20 @@ CASES: dict[str, tuple[str, int]] = {
     "compact": ("math --level bounded --drop-exact --yes", 0),
     "merge": ("ties sql@1 law=0.5 --name tied --option density=0.5", 0),
     "methods": ("", 0),
+    "explain": ("both --modules", 0),
+    "compare": ("average ties:density=0.5 regmean --on sql@1 math --evaluate {hook}:accuracy", 0),
+    "recipe show": ("both", 0),
+    "recipe export": ("both {out}", 0),
+    "blend": ("sql@1=0.7 math --out {out} --rank 2", 0),
+    "cluster": ("sql@1 math law --clusters 2 --merge average --name group", 0),
+    "calibrate": ("gram sql@1 --with {hook}:setting", 0),
+    "calibrate (list)": ("--list", 0),
+    "coefficients list": ("", 0),
+    "coefficients show": ("{learned}", 0),
+    "coefficients compare": ("{learned} {learned}", 0),
+    "coefficients export": ("{learned} --name learned", 0),
+    "artefacts list": ("--of sql@1", 0),
+    "artefacts remove": ("{learned} --dry-run", 0),
     "replay": ("both", 0),
     "revert": ("both {out}", 0),
     "init": ("", 0),
@@ -83,7 +97,10 @@ def test_every_document_of_every_command_has_a_case():
 @pytest.mark.parametrize("case", CASES)
 def test_json_is_one_document_as_promised(case: str, run: Run, adapters: Path, tmp_path: Path):
     name, (words, code) = case.partition(" (")[0], CASES[case]
-    filled = [word.format(**{"in": adapters, "out": tmp_path / "out"}) for word in words.split()]
+    places: dict[str, object] = {"in": adapters, "out": tmp_path / "out", "hook": HOOK}
+    if "{learned}" in words:
+        places["learned"] = run("coefficients", "list", "--json").json["artefacts"][0]["ref"]
+    filled = [word.format(**places) for word in words.split()]
     ran = run("--json", *name.split(), *filled)
     assert ran.code == code, ran.err
     kinds = tree()[name].prints

@@ -12,14 +12,17 @@ import torch
 from safetensors.torch import load_file
 
 from adapterbank.calibration.attached import attached
+from adapterbank.calibration.fisher import fisher
 from adapterbank.calibration.gram import gram
 from adapterbank.calibration.tasks import Setting
 from adapterbank.demo.evaluate import read_head, read_sentences
 from adapterbank.demo.tasks import sentence_setting, skills_of
 from adapterbank.errors import NotFoundError, UsageError
 from adapterbank.lora.adapter import Adapter, Factors
+from adapterbank.lora.delta import delta
 from adapterbank.merge import merge
 from adapterbank.merge.conditions import Conditions
+from adapterbank.merge.least_squares import unpacked
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "examples" / "minilm"
@@ -100,11 +103,30 @@ def test_regmean_answers_more_like_the_adapters_than_their_average_on_sentences_
         for adapter, own in zip(adapters, judged, strict=True):
             for module, f in adapter.modules.items():
                 m = merged.modules[module]
-                D = m.B.double() @ m.A.double() - f.scaling * f.B.double() @ f.A.double()
-                lost += float(((D @ own.of(module).double()) * D).sum())
+                D = delta(m) - delta(f)
+                lost += float(((D @ unpacked(own.of(module), f.d_in).double()) * D).sum())
         return lost
 
     assert distance("regmean") < 0.9 * distance("average")
+
+
+def test_fisher_wins_its_own_quadratic_on_sentences_held_out(example: Setting) -> None:
+    adapters, names = [load(skill, "layer.5.attention.self") for skill in SKILLS], ["a" * 64, "b" * 64]
+    learned, judged = (
+        fisher(setting, adapters, names, classes=classes)
+        for setting, classes in ((example, "expected"), (Setting(example.model, example.held_out), "given"))
+    )
+    sizes = [sum(float(own.of(m).square().sum()) for m in own.modules) ** 0.5 for own in judged]
+
+    def distance(method: str) -> float:
+        merged = merge(method, adapters, [1.0, 1.0], names=names, rank=32, conditions=Conditions(artefacts=learned)).adapter
+        return sum(
+            float((own.of(m) / size * (delta(merged.modules[m]) - delta(f)).square()).sum())
+            for adapter, own, size in zip(adapters, judged, sizes, strict=True)
+            for m, f in adapter.modules.items()
+        )
+
+    assert distance("fisher") < 0.9 * distance("average")
 
 
 def test_the_halves_follow_the_seed() -> None:

@@ -18,8 +18,12 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+import torch
+
 from adapterbank import Bank
-from adapterbank.catalog.rows import Member
+from adapterbank.catalog.rows import Member, Version
+from adapterbank.merge.artefacts import Statistics
+from adapterbank.ways.artefacts import keep
 from tests.adapters import write_adapter
 
 HERE = Path(__file__).parent
@@ -32,7 +36,7 @@ COLLECTION = "coded"
 
 def make(place: Path) -> None:
     """A bank with every kind of row and object: originals, a compacted one, bases in two dtypes, a collection, forms that stand
-    alone, a merge, aliases, labels."""
+    alone, merges, one of them with statistics, aliases, labels."""
     with still_clock(), tempfile.TemporaryDirectory() as folder, Bank.open(place, create=True) as bank:
         for seed, name in enumerate(("sql", "math", "law")):
             dtype = "bfloat16" if name == "law" else "float32"
@@ -48,9 +52,20 @@ def make(place: Path) -> None:
         for codec in ("rd", "fixed"):
             bank.encode("math", max_error=0.5, codec=codec)
         bank.merge("average", {"sql@1": 1.0, "math": 3.0}, name="mix", rank=3)
+        for ref in ("sql@1", "math@1"):
+            keep(bank.rooms, grams(bank.find(ref)), [bank.find(ref)], "gram")
+        bank.merge("regmean", {"sql@1": 1.0, "math": 1.0}, name="learned", rank=3)
         bank.compact(["law"], level="bounded", basis="half", drop_exact=True)
         bank.gc(grace=0.0)
     shrink(place)
+
+
+def grams(version: Version) -> Statistics:
+    """Gram matrices of whole numbers, one of them for two modules: the same on every machine."""
+    steps = torch.arange(25.0).view(5, 5) % 7
+    tensors = {"first": steps.T @ steps + 25 * torch.eye(5), "second": torch.eye(5) * version.number * 3}
+    modules = {"layer.0.query": "first", "layer.0.value": "first", "layer.1.query": "second"}
+    return Statistics("gram", version.content, tensors, modules, {"tokens": 5})
 
 
 def shrink(place: Path) -> None:
@@ -80,6 +95,8 @@ def expected(place: Path) -> dict[str, Any]:
             "decoded": {form.object: decoded(bank, form) for form in bank.forms("math") if form.codec != "rmm"},
             "aliases": [asdict(event) for event in bank.history("sql").events],
             "recipe": bank.recipe("mix"),
+            "learned": bank.recipe("learned"),
+            "artefacts": [asdict(artefact) for artefact in bank.artefacts()],
             "base_models": bank.base_models(),
             "exported": exported,
         }

@@ -87,8 +87,18 @@ def test_members_come_back(bank: Bank, basis: str) -> None:
             np.testing.assert_allclose(found.A.numpy(), truth[f"{name}.A"], rtol=1e-6, atol=1e-6)
 
 
-def test_the_merge_is_replayed(bank: Bank) -> None:
-    assert bank.replay("mix").outcome in ("bits", "within 3e-7")
+@pytest.mark.parametrize("name", ["mix", "learned"])
+def test_the_merges_are_replayed(bank: Bank, name: str) -> None:
+    assert bank.replay(name).outcome in ("bits", "within 3e-7")
+
+
+def test_what_was_learned_is_read(bank: Bank) -> None:
+    """docs/formats.md: a module's tensor is under the key that ``modules`` says; read with numpy alone."""
+    for artefact in bank.artefacts(kind="gram"):
+        about, tensors = read(object_bytes(artefact.object))
+        assert (about["kind"], about["of"], [about["adapter"]]) == ("merge.statistics", "gram", list(artefact.adapters))
+        assert about["modules"]["layer.0.query"] == about["modules"]["layer.0.value"] == "first"
+        np.testing.assert_array_equal(tensors["second"], np.eye(5) * 3 * int(artefact.versions[0].partition("@")[2]))
 
 
 def test_it_can_be_written_to(place: Path, tmp_path: Path) -> None:

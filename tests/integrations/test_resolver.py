@@ -6,7 +6,8 @@ from dataclasses import replace
 import pytest
 
 from adapterbank.errors import UsageError
-from adapterbank.integrations.resolver import OUTCOMES, Resolver, Settings, size
+from adapterbank.integrations.resolver import OUTCOMES, Resolver, Settings
+from adapterbank.units import size
 from adapterbank.ways.materialize import Order
 from tests.bank import dense
 from tests.integrations.test_materialize import LLAMA

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adapterbank.errors import RefusedInputError
-from adapterbank.merge.core import LowRank, refactor, svd
+from adapterbank.merge import core, dense
+from adapterbank.merge.core import LowRank, refactor, refactor_to, svd
 
 
 def random(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -86,3 +87,78 @@ def test_entries_that_are_no_numbers_are_refused(bad):
     for matrix in (left, LowRank(left, random(3, 2))):
         with pytest.raises(RefusedInputError, match="NaN or infinite"):
             refactor(matrix, 1)
+
+
+ENERGIES = [0.3, 0.9, 0.999, 1.0]
+
+
+@pytest.mark.parametrize("energy", ENERGIES)
+def test_an_energy_is_kept_by_the_least_rank_that_can(energy):
+    thin = LowRank(random(30, 12), random(25, 12, seed=1))
+    kept = np.cumsum(np.linalg.svd(product(thin), compute_uv=False) ** 2)
+    needed = int((kept < energy * kept[-1] * (1 - 1e-14)).sum()) + 1
+    for cut in (refactor_to(thin, energy), refactor_to(torch.from_numpy(product(thin)), energy)):
+        assert cut.factors.left.shape[1] == min(needed, 12)
+        assert cut.squared_norm == pytest.approx(kept[-1])
+        assert cut.squared_error == pytest.approx(kept[-1] - kept[needed - 1], rel=1e-6, abs=1e-10 * kept[-1])
+
+
+def test_nothing_keeps_any_share_of_nothing():
+    for matrix in (LowRank(torch.zeros(4, 2).double(), random(3, 2)), torch.zeros(4, 3).double()):
+        cut = refactor_to(matrix, 0.5)
+        assert (cut.factors.left.shape[1], cut.squared_error, cut.squared_norm) == (1, 0.0, 0.0)
+
+
+@pytest.fixture
+def large(monkeypatch):
+    """Every dense matrix counts as large, and many columns begin at ten."""
+    monkeypatch.setattr(dense, "_SMALL", 0)
+    monkeypatch.setattr(core, "_WIDE", 10)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("rank", [1, 5])
+def test_a_large_dense_matrix_is_cut_within_a_thousandth_of_the_best(dtype, rank, large):
+    matrix = (random(600, 9) @ random(700, 9, seed=1).T + 3 * random(600, 700, seed=2)).to(dtype)
+    S = np.linalg.svd(matrix.double().numpy(), compute_uv=False)
+    cut = refactor(matrix, rank)
+    assert cut.squared_norm == pytest.approx((S**2).sum(), rel=1e-5)
+    assert cut.squared_error == pytest.approx(np.linalg.norm(matrix.double().numpy() - product(cut.factors)) ** 2, rel=1e-5)
+    assert cut.squared_error <= 1.001**2 * (S[rank:] ** 2).sum()
+
+
+@pytest.mark.parametrize("energy", [0.4, 0.7])
+def test_a_large_dense_matrix_keeps_its_energy_at_about_the_least_rank(energy, large):
+    matrix = (random(600, 40) @ random(700, 40, seed=1).T + 3 * random(600, 700, seed=2)).float()
+    kept = np.cumsum(np.linalg.svd(matrix.double().numpy(), compute_uv=False) ** 2)
+    needed = int((kept < energy * kept[-1]).sum()) + 1
+    cut = refactor_to(matrix, energy)
+    assert needed <= cut.factors.left.shape[1] <= needed + 1
+    assert cut.squared_error <= (1 - energy) * cut.squared_norm
+
+
+@pytest.mark.parametrize("rank", [1, 3, 7])
+def test_many_columns_are_cut_like_few(rank, monkeypatch):
+    thin = LowRank(random(90, 40) * torch.logspace(0, -4, 40, dtype=torch.float64), random(80, 40, seed=1))
+    best = refactor(thin, rank)
+    monkeypatch.setattr(core, "_WIDE", 10)
+    cut = refactor(thin, rank)
+    np.testing.assert_allclose(product(cut.factors), product(best.factors), atol=1e-10)
+    assert cut.squared_error == pytest.approx(best.squared_error, rel=1e-9)
+    assert cut.squared_norm == pytest.approx(best.squared_norm, rel=1e-12)
+
+
+def test_many_columns_that_repeat_each_other_go_through_qr(large):
+    left, right = random(60, 4), random(50, 4, seed=1)
+    copies = LowRank(left.repeat(1, 8), right.repeat(1, 8))
+    cut = refactor(copies, 4)
+    np.testing.assert_allclose(product(cut.factors), 8 * (left @ right.T).numpy(), atol=1e-11)
+    assert cut.squared_error < 1e-20 * cut.squared_norm
+
+
+def test_what_is_barely_lost_is_measured_all_the_same(large):
+    """A difference of squares could not see a residual of 1e-6."""
+    sizes = torch.tensor([1.0] * 3 + [1e-6] * 27, dtype=torch.float64)
+    orthonormal = [torch.linalg.qr(random(side, 30, seed=side)).Q for side in (70, 60)]
+    cut = refactor(LowRank(orthonormal[0] * sizes, orthonormal[1]), 3)
+    assert cut.squared_error == pytest.approx(27e-12, rel=1e-3)

@@ -15,7 +15,7 @@ from adapterbank.merge import METHODS, elementwise
 from adapterbank.merge.selection import kth_largest
 from adapterbank.merge.streams import kept, stream_key
 from tests.merge import references
-from tests.merge.factories import adapter, deltas, digests, distance, factors, run
+from tests.merge.factories import adapter, deltas, distance, factors, run
 
 ELEMENTWISE = [name for name, method in METHODS.items() if method.kind == "elementwise"]
 
@@ -69,47 +69,69 @@ def test_kth_largest_is_that_of_a_sort(entries, data):
 
 
 class LiveBytes(TorchDispatchMode):
-    """The largest number of bytes that tensors made under it held at one time; views count once."""
+    """The largest number of bytes that tensors made under it held at one time; views count once. Sees its own thread only."""
 
     def __init__(self):
         super().__init__()
-        self.holders, self.sizes, self.peak = {}, {}, 0
+        self.holders, self.now, self.peak = {}, 0, 0
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         out = func(*args, **(kwargs or {}))
         for tensor in tree_leaves(out):
             if isinstance(tensor, torch.Tensor):
                 self._hold(tensor)
-        self.peak = max(self.peak, sum(self.sizes[address] for address, count in self.holders.items() if count))
+        self.peak = max(self.peak, self.now)
         return out
 
     def _hold(self, tensor):
-        address = tensor.untyped_storage().data_ptr()
-        self.sizes[address] = tensor.untyped_storage().nbytes()
+        address, size = tensor.untyped_storage().data_ptr(), tensor.untyped_storage().nbytes()
+        self.now += 0 if self.holders.get(address) else size
         self.holders[address] = self.holders.get(address, 0) + 1
-        weakref.finalize(tensor, self._drop, address)
+        weakref.finalize(tensor, self._drop, address, size)
 
-    def _drop(self, address):
+    def _drop(self, address, size):
         self.holders[address] -= 1
+        self.now -= 0 if self.holders[address] else size
+
+
+@pytest.fixture
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("method", ELEMENTWISE)
 @pytest.mark.parametrize("count", [2, 6])
-def test_at_most_n_plus_2_dense_deltas_of_one_module_are_alive(method, count):
-    d_out, d_in, modules = 2048, 1024, 2
+def test_at_most_n_plus_2_dense_deltas_of_one_module_are_alive(method, count, one_thread, monkeypatch):
+    monkeypatch.setattr(elementwise, "TILE_ENTRIES", 1 << 15)
+    d_out, d_in, modules = 1280, 640, 2
     adapters = [
         Adapter({f"m{m}": factors(10 * seed + m, d_out, d_in, 4, dtype=torch.float32) for m in range(modules)})
         for seed in range(count)
     ]
-    torch.set_num_threads(1)  # all work on this thread, where it is seen
     with LiveBytes() as live:
-        run(method, adapters, names=digests(count))
-    dense = d_out * d_in * 4
-    assert 0 < live.peak <= (count + 2) * dense
+        run(method, adapters)
+    assert 0 < live.peak <= (count + 2) * d_out * d_in * 4
 
 
-@pytest.mark.parametrize("method", [name for name, method in METHODS.items() if method.kind not in ("elementwise", "dense")])
-def test_no_other_method_builds_a_dense_delta(method):
+@pytest.mark.parametrize("method", ["ties", "dare_linear", "dare_ties"])
+@pytest.mark.parametrize("scope", ["module", "model"])
+def test_tiles_need_one_dense_delta_whatever_the_number_of_adapters(method, scope, one_thread, monkeypatch):
+    """The merged one; the rest are tiles, factors, counters and the columns of its cut."""
+    monkeypatch.setattr(elementwise, "TILE_ENTRIES", 1 << 15)
+    side, count = 2048, 8
+    adapters = [Adapter({"m": factors(seed, side, side, 2, dtype=torch.float32)}) for seed in range(count)]
+    with LiveBytes() as live:
+        run(method, adapters, options={"scope": scope} if method == "ties" else {})
+    assert side * side * 4 < live.peak < 2 * side * side * 4
+
+
+@pytest.mark.parametrize(
+    "method", [name for name, method in METHODS.items() if method.kind not in ("elementwise", "dense") and not method.needs]
+)
+def test_no_other_method_without_data_builds_a_dense_delta(method, one_thread):
     side = 2048
     adapters = [Adapter({"m": factors(seed, side, side, 2)}) for seed in (1, 2)]
     with LiveBytes() as live:

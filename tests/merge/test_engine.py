@@ -3,11 +3,13 @@
 import pytest
 import torch
 
-from adapterbank.errors import IncompatibleError, UsageError
+from adapterbank.errors import IncompatibleError, PlatformError, UsageError
 from adapterbank.lora.adapter import Adapter, Factors
-from adapterbank.merge import METHODS, merge
+from adapterbank.merge import METHODS, elementwise, merge
 from adapterbank.merge.determinism import fixed_arithmetic
 from tests.merge.factories import adapter, deltas, digests, distance, factors, run
+
+SHARDS = ({"blocks.0.q", "blocks.1.down"}, {"blocks.0.up"})
 
 
 def same_bits(first: Adapter, second: Adapter) -> bool:
@@ -25,12 +27,13 @@ def threads():
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_the_callers_threads_change_no_bit(method, threads):
-    adapters = [Adapter({"m": factors(seed, 640, 384, 16, dtype=torch.float32)}) for seed in range(4)]
+def test_the_callers_threads_change_no_bit(method, threads, monkeypatch):
+    monkeypatch.setattr(elementwise, "TILE_ENTRIES", 1 << 12)
+    adapters = [Adapter({"m": factors(seed, 160, 96, 8, dtype=torch.float32)}) for seed in range(4)]
     results = []
-    for count in (1, 2, 5):
+    for count in (1, 2, 4):
         threads(count)
-        results.append(merge(method, adapters, [1.0, 0.5, 2.0, -0.3], names=digests(4)).adapter)
+        results.append(run(method, adapters, [1.0, 0.5, 2.0, -0.3]).adapter)
         assert torch.get_num_threads() == count
     assert same_bits(results[0], results[1])
     assert same_bits(results[0], results[2])
@@ -67,7 +70,7 @@ def test_inputs_stay_as_they_were(method):
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_the_output_has_the_dtype_asked_for_scaling_1_and_its_own_memory(method, dtype):
-    merged = merge(method, [adapter(1, scaling=3.0), adapter(2)], [1.0, 1.0], names=digests(2), dtype=dtype)
+    merged = run(method, [adapter(1, scaling=3.0), adapter(2)], dtype=dtype)
     exact = run(method, [adapter(1, scaling=3.0), adapter(2)])
     for f in merged.adapter.modules.values():
         assert (f.A.dtype, f.B.dtype, f.scaling) == (dtype, dtype, 1.0)
@@ -108,6 +111,44 @@ def test_an_explicit_rank_holds_for_every_method(method):
     merged = run(method, [adapter(1), adapter(2)], rank=1)
     assert merged.rank == 1
     assert 0.0 < merged.residual < 1.0
+
+
+ENERGETIC = ["svd", "ties", "cat", "linear_factors"]
+
+
+@pytest.mark.parametrize("method", ENERGETIC)
+def test_a_rank_by_error_stays_within_it_in_every_module_and_one_less_would_not(method):
+    adapters = [adapter(1, 4), adapter(2, 4)]
+    merged = run(method, adapters, rank={"error": 0.4})
+    assert all(0.0 <= residual <= 0.4 for residual in merged.module_residuals.values())
+    assert same_bits(merged.adapter, run(method, adapters, rank={"energy": 1 - 0.4**2}).adapter)
+    for module, f in merged.adapter.modules.items():
+        if f.rank > 1:
+            assert run(method, adapters, rank=f.rank - 1).module_residuals[module] > 0.4
+
+
+def test_an_exact_rank_keeps_all_columns_and_refuses_what_is_dense():
+    adapters = [adapter(1, 2), adapter(2, 3)]
+    merged = run("average", adapters, rank="exact")
+    assert {f.rank for f in merged.adapter.modules.values()} == {5}
+    assert merged.residual == 0.0
+    with pytest.raises(UsageError, match=r"rank exact: ties gives a dense delta in module 'blocks\.0\.q'"):
+        run("ties", adapters, rank="exact")
+    assert run("ties", adapters, rank="exact", options={"space": "core"}).rank == 5
+
+
+@pytest.mark.parametrize("method", ["svd", "ties", "dare_ties", "tsv_m"])
+def test_modules_merged_in_two_halves_are_those_of_the_whole(method):
+    adapters = [adapter(seed) for seed in (1, 2, 3)]
+    whole = run(method, adapters).adapter
+    halves = [[Adapter({m: f for m, f in a.modules.items() if (m in chosen)}) for a in adapters] for chosen in SHARDS]
+    joined = {m: f for half in halves for m, f in run(method, half).adapter.modules.items()}
+    assert same_bits(Adapter(joined), whole)
+
+
+def test_a_device_that_is_not_there_is_named():
+    with pytest.raises(PlatformError, match="device 'no-such-device' cannot be used"):
+        run("svd", [adapter(1)], device="no-such-device")
 
 
 def test_kinds_and_kernels_are_carried():

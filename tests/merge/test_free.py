@@ -149,6 +149,15 @@ def test_adapters_of_other_ranks_and_modules_are_merged(name):
     assert merged.adapter.modules.keys() == DIMS.keys()
 
 
+def test_pcb_in_knots_space_is_pcb_of_the_aligned_right_vectors():
+    merged = deltas(run("pcb", UNLIKE, WEIGHTS, options={"space": "knots"}, rank=9).adapter)
+    for module, stack in stacked(UNLIKE).items():
+        U, S, _ = np.linalg.svd(np.concatenate(stack, axis=1), full_matrices=False)
+        U = U[:, S > 1e-9]
+        inside = references_free.pcb({module: [U.T @ delta for delta in stack]}, WEIGHTS, [], 0)
+        assert distance({module: merged[module]}, {module: U @ inside[module]}) < 1e-7
+
+
 def test_pcb_of_copies_keeps_the_winners_of_one():
     copies = run("pcb", [ALIKE[0]] * 3, options={"pcb_ratio": 0.2, "clamp": 1e-4}, rank=9)
     for module, found in deltas(copies.adapter).items():

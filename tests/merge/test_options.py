@@ -56,3 +56,14 @@ def test_an_unknown_option_lists_those_that_exist():
     with pytest.raises(UsageError) as error:
         parse_options("x", OPTIONS, {"scale": 1})
     assert "density (a number above 0 and at most 1; default 0.2)" in error.value.hint
+
+
+def bounded(*, ridge: Annotated[float, Hint("added", at_least=0.0, at_most=1.0)] = 0.5) -> None: ...
+
+
+def test_a_bound_may_itself_be_allowed():
+    options = options_of(bounded)
+    assert [parse_options("x", options, {"ridge": text})["ridge"] for text in ("0", "1")] == [0.0, 1.0]
+    for wrong in ("-0.1", "1.1"):
+        with pytest.raises(UsageError, match="expected a number at least 0 and at most 1"):
+            parse_options("x", options, {"ridge": wrong})

@@ -8,6 +8,7 @@ from adapterbank.errors import IncompatibleError, UsageError
 from adapterbank.lora.adapter import Adapter, Factors
 from adapterbank.merge.artefacts import Statistics
 from adapterbank.merge.conditions import Conditions
+from adapterbank.merge.least_squares import packed, unpacked
 from tests.merge import references_statistics as references
 from tests.merge.artefacts import ARTEFACTS, fisher_of, gram_of
 from tests.merge.factories import DIMS, adapter, deltas, digests, distance, run
@@ -234,6 +235,16 @@ def test_a_diagonal_does_as_the_matrix_that_it_stands_for(rank):
     assert first_run.report == pytest.approx(second_run.report)
 
 
+def test_a_matrix_does_as_its_upper_half():
+    first, second = np.random.default_rng(1).standard_normal((2, 3, 3))
+    own = [np.array([[2.0, 0.5, 0.1], [0.5, 1.0, 0.3], [0.1, 0.3, 3.0]]), np.eye(3)]
+    halves = [np.array([2.0, 0.5, 0.1, 1.0, 0.3, 3.0]), np.array([1.0, 0.0, 0.0, 1.0, 0.0, 1.0])]
+    matrices = [first.tolist(), second.tolist()]
+    np.testing.assert_array_equal(one_module("regmean", matrices, own)[0], one_module("regmean", matrices, halves)[0])
+    for G in own:
+        torch.testing.assert_close(unpacked(packed(torch.tensor(G)), 3), torch.tensor(G), rtol=0, atol=0)
+
+
 def test_a_negative_weight_asks_for_the_opposite():
     negated = [UNLIKE[0], *(Adapter({m: Factors(f.A, -f.B, f.scaling) for m, f in a.modules.items()}) for a in UNLIKE[1:])]
     for name in references.ON_DELTAS:
@@ -307,7 +318,7 @@ def test_a_module_without_statistics_is_named_unless_its_adapter_is_left_out_the
 
 
 def test_statistics_of_another_shape_are_refused():
-    with pytest.raises(IncompatibleError, match=r"\[2, 2\], expected \[3, 3\] or \[3\]"):
+    with pytest.raises(IncompatibleError, match=r"\[2, 2\], expected \[6\] or \[3\] or \[3, 3\]"):
         one_module("regmean", [np.eye(3).tolist()], [np.eye(2)])
     with pytest.raises(IncompatibleError, match=r"\[3, 2\], expected \[3, 3\]"):
         one_module("fisher", [np.eye(3).tolist()], [np.ones((3, 2))], kind="fisher")

@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from math import ceil
 from typing import Annotated
 
-from adapterbank.merge.core import LowRank, refactor
+import torch
+
+from adapterbank.merge.core import LowRank
 from adapterbank.merge.inputs import Inputs
 from adapterbank.merge.method import Method, Piece, Pieces
 from adapterbank.merge.options import Hint
-from adapterbank.merge.participants import total
+from adapterbank.merge.small_core import small_core
 from adapterbank.merge.stack import Stack
 
 PruningRank = Annotated[float, Hint("rank of each centred delta as a share of min(d_out, d_in)", above=0.0, at_most=1.0)]
@@ -30,17 +32,13 @@ def cart(inputs: Inputs, *, pruning_rank: PruningRank = 0.04, scale: Scale = 0.1
 
 
 def _merged(stack: Stack, shares: Sequence[float], rank: int, scale: float) -> LowRank:
-    terms = [stack.combine(shares)]
-    for i, weight in enumerate(stack.weights):
-        if weight:
-            top = refactor(stack.combine(_centred(shares, i)), rank).factors
-            terms.append(LowRank(top.left * (scale * weight), top.right))
-    return total(terms)
-
-
-def _centred(shares: Sequence[float], place: int) -> list[float]:
-    """The coefficients of ``ΔW_place − Δ̄``."""
-    return [(i == place) - share for i, share in enumerate(shares)]
+    given = [i for i, weight in enumerate(stack.weights) if weight]
+    core = small_core([LowRank(stack.lefts[i], stack.rights[i]) for i in given])
+    weights, parts = (core.values.new_tensor([each[i] for i in given]).view(-1, 1, 1) for each in (stack.weights, shares))
+    mean = (parts * core.values).sum(dim=0)
+    U, S, Vh = torch.linalg.svd(core.values - mean, full_matrices=False)
+    leading = (U[..., :rank] * S[..., None, :rank]) @ Vh[..., :rank, :]
+    return core.outside(mean + scale * (weights * leading).sum(dim=0))
 
 
 METHOD = Method(

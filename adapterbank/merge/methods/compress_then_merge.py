@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Annotated, Literal
 
-import torch
 from torch import Tensor
 
 from adapterbank.merge.core import LowRank
@@ -15,25 +12,20 @@ from adapterbank.merge.inputs import Inputs
 from adapterbank.merge.method import Method, Piece, Pieces
 from adapterbank.merge.options import Hint
 from adapterbank.merge.participants import nothing, participants, weighted
-from adapterbank.merge.tucker import Subspaces, shared_subspaces
+from adapterbank.merge.small_core import small_core
+from adapterbank.merge.streams import stream_key
+from adapterbank.merge.tucker import shared_subspaces
 
 Rule = Annotated[Literal["ties", "sum", "dare_ties", "tsv", "iso"], Hint("what merges the r × r cores")]
-LoraRank = Annotated[int, Hint("r, the rank of the result; 0: the largest input rank of the module", above=-1)]
-Beta = Annotated[float, Hint("β: 1 lets large deltas shape the subspaces as they are, 0 gives all the same norm", at_most=1.0)]
+LoraRank = Annotated[int, Hint("r, the rank of the result; 0: the largest input rank of the module", at_least=0)]
+Beta = Annotated[
+    float, Hint("β: 1 lets large deltas shape the subspaces as they are, 0 gives all the same norm", at_least=0.0, at_most=1.0)
+]
 Scale = Annotated[float, Hint("λ: multiplies the merged delta (the authors' scaling_coeffs)")]
 Density = Annotated[
     float, Hint("rules ties and dare_ties: share of a core's entries that is kept (their topK)", above=0.0, at_most=1.0)
 ]
 DareDensity = Annotated[float, Hint("rule dare_ties: probability that DARE keeps an entry", above=0.0, at_most=1.0)]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Core:
-    """``w_i ΔW_i = left @ values[i] @ right.T`` with orthonormal ``left`` and ``right``."""
-
-    left: Tensor
-    values: Tensor
-    right: Tensor
 
 
 def compress_then_merge(
@@ -57,30 +49,18 @@ def compress_then_merge(
         if not (parts := weighted(stack)):
             yield Piece(stack.module, nothing(stack))
             continue
-        core = _core(parts)
+        core = small_core(parts)
         shared = shared_subspaces(_rescaled(core.values, beta), rank)
-        names = tuple(stack.names[i] for i in participants(stack))
-        small = Cores.of(_inside(core, shared), (stack.seed, stack.module), names, (density, dare_density))
+        keys = tuple(stream_key(stack.seed, stack.names[i], stack.module) for i in participants(stack))
+        small = Cores(shared.U.T @ core.values @ shared.V, keys, density, dare_density)
         left = core.left @ shared.U @ (RULES[rule](small) * scale)
         yield Piece(stack.module, LowRank(left, core.right @ shared.V), {"subspace_error": _outside(core.values, small.values)})
-
-
-def _core(parts: Sequence[LowRank]) -> _Core:
-    left, L = torch.linalg.qr(torch.cat([part.left for part in parts], dim=1))
-    right, R = torch.linalg.qr(torch.cat([part.right for part in parts], dim=1))
-    widths = [part.left.shape[1] for part in parts]
-    pairs = zip(L.split(widths, dim=1), R.split(widths, dim=1), strict=True)
-    return _Core(left, torch.stack([one @ other.T for one, other in pairs]), right)
 
 
 def _rescaled(cores: Tensor, beta: float) -> Tensor:
     norms: Tensor = cores.flatten(1).norm(dim=1)
     wanted = beta * norms + (1.0 - beta) * norms.mean()
     return cores * (wanted / norms).view(-1, 1, 1)
-
-
-def _inside(core: _Core, shared: Subspaces) -> Tensor:
-    return shared.U.T @ core.values @ shared.V
 
 
 def _outside(cores: Tensor, inside: Tensor) -> tuple[float, float]:

@@ -18,7 +18,7 @@ from torch import Tensor
 from adapterbank.lora.delta import squared_norm
 from adapterbank.merge.core import LowRank, svd
 from adapterbank.merge.elementwise import row_tiles
-from adapterbank.merge.gram import owners
+from adapterbank.merge.gram import ownership
 from adapterbank.merge.inputs import Inputs
 from adapterbank.merge.method import Method, Piece, Pieces
 from adapterbank.merge.methods.ties import Scope
@@ -38,12 +38,12 @@ _ROWS = 256  # of a gradient at a time
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Problem:
-    """One module in its precision: all factors side by side ``[d_out, R]``, ``[d_in, R]``, which adapter owns each column, λ_i,
+    """One module in its precision: all factors side by side ``[d_out, R]`` and ``[d_in, R]``, whose they are ``[R, n]``, λ_i,
     an orthonormal basis of the shared space, and ⟨τ_j, τ_j − Σ λ_i τ_i⟩ of every row ``[d_out, n]``."""
 
     left: Tensor
     right: Tensor
-    owner: Tensor
+    owners: Tensor
     lams: Sequence[float]
     shared: Tensor
     fixed: Tensor
@@ -63,7 +63,7 @@ def doge(
 
     d minimises ``Σ_j Σ_rows ⟨ΔW_j, ΔW_j − Σ λ_i (ΔW_i + d)⟩²`` with all gradients orthogonal to the space that the leading left
     singular vectors of the adapters share. Reports ``loss``, (loss at the end / loss at d = 0)^½. The rate is absolute: 400
-    steps move an entry of d by 0.04 at most, however small the adapters are.
+    steps move an entry of d by about 0.04 at most, however small the adapters are.
     """
 
     def parts(*stacks: Stack) -> Iterator[Stack]:
@@ -82,16 +82,10 @@ def _problem(stack: Stack, part: Stack, eta: float, subspace: int) -> _Problem:
     norms = [squared_norm(*sides) ** 0.5 for sides in zip(stack.lefts, stack.rights, strict=True)]
     lams = [eta * weight / norm if norm > 0.0 else 0.0 for weight, norm in zip(stack.weights, norms, strict=True)]
     left, right = torch.cat(part.lefts, dim=1), torch.cat(part.rights, dim=1)
-    owner = owners(part).to(left.device)
-    own = left * left.new_tensor(lams)[owner]
-    towards = left @ (right.T @ right * (owner == owner.unsqueeze(1))) - own @ (right.T @ right)
-    shared = _shared(stack, subspace).to(left.dtype)
-    return _Problem(left, right, owner, lams, shared, _per_adapter(left * towards, owner, len(part)))
-
-
-def _per_adapter(columns: Tensor, owner: Tensor, count: int) -> Tensor:
-    """Columns ``[d_out, R]`` summed over those of each adapter ``[d_out, n]``."""
-    return columns.new_zeros(len(columns), count).index_add_(1, owner, columns)
+    owners = ownership(part).to(left)
+    products = right.T @ right
+    towards = left @ (products * (owners @ owners.T)) - left * (owners @ left.new_tensor(lams)) @ products
+    return _Problem(left, right, owners, lams, _shared(stack, subspace).to(left.dtype), left * towards @ owners)
 
 
 def _shared(stack: Stack, subspace: int) -> Tensor:
@@ -108,12 +102,11 @@ def _shared(stack: Stack, subspace: int) -> Tensor:
 
 def _descend(problem: _Problem, steps: int, lr: float) -> tuple[Tensor, tuple[float, float]]:
     """d ``[d_out, d_in]`` after ``steps`` of Adam, and the loss at the end and at the start."""
-    left, right, owner = problem.left, problem.right, problem.owner
+    left, right = problem.left, problem.right
     total = sum(problem.lams)
     d, first, second = (left.new_zeros(len(left), len(right)) for _ in range(3))
     for step in range(1, steps + 1):
-        scores = _scores(problem, d)
-        columns = left * scores[:, owner] * (-2.0 * total)
+        columns = left * (_scores(problem, d) @ problem.owners.T) * (-2.0 * total)
         columns -= problem.shared @ (problem.shared.T @ columns)
         rate, scale = lr / (1.0 - _FIRST**step), (1.0 - _SECOND**step) ** -0.5
         for start in range(0, len(left), _ROWS):
@@ -127,7 +120,7 @@ def _descend(problem: _Problem, steps: int, lr: float) -> tuple[Tensor, tuple[fl
 
 def _scores(problem: _Problem, d: Tensor) -> Tensor:
     """⟨τ_j, τ_j − Σ λ_i (τ_i + d)⟩ of every row ``[d_out, n]``."""
-    products = _per_adapter(problem.left * (d @ problem.right), problem.owner, len(problem.lams))
+    products = problem.left * (d @ problem.right) @ problem.owners
     return problem.fixed - products * sum(problem.lams)
 
 

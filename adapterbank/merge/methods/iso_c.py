@@ -14,7 +14,8 @@ def iso_c(inputs: Inputs, *, scale: Scale = 1.0) -> Pieces:
 
     The mean and the vectors are those of the numerical rank of the sum, at most Σ r_i. The authors, who merge full
     fine-tunings, average over all min(d_out, d_in) singular values; of a sum of LoRA deltas most of those are zero and
-    their vectors arbitrary.
+    their vectors arbitrary. All K directions count alike: a cut to rank r keeps the leading ones of the sum, but only the
+    share r/K of the energy; rank "exact" keeps all.
     """
     for stack in inputs:
         parts = weighted(stack)

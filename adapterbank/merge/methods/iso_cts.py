@@ -14,7 +14,7 @@ from adapterbank.merge.options import Hint, Scale
 from adapterbank.merge.participants import nothing, total, weighted
 from adapterbank.merge.triplets import Triplets, isotropic, orthonormal, side_by_side, triplets
 
-Fraction = Annotated[float, Hint("share of the directions that come from the sum", above=0.0, at_most=1.0)]
+Fraction = Annotated[float, Hint("share of the directions that come from the sum", at_least=0.0, at_most=1.0)]
 
 
 def iso_cts(inputs: Inputs, *, common_space_fraction: Fraction = 0.8, scale: Scale = 1.0) -> Pieces:
@@ -23,7 +23,8 @@ def iso_cts(inputs: Inputs, *, common_space_fraction: Fraction = 0.8, scale: Sca
 
     Of the q directions ``round((q − ⌊q·fraction⌋)/n)·n`` are the tasks', as in the authors' code; q is the numerical rank of
     the sum, where the authors, who merge full fine-tunings, have min(d_out, d_in). Their code has λ = 1, their best
-    results λ = 1.5. n counts the adapters that take part: present, not zero, weight not 0.
+    results λ = 1.5. n counts the adapters that take part: present, not zero, weight not 0; one that has fewer directions left
+    gives those. As with ``iso_c`` a cut to rank r keeps the share r/q of the energy, rank "exact" all of it.
     """
     for stack in inputs:
         parts = weighted(stack)

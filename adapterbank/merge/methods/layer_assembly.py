@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from typing import Annotated, Literal
 
@@ -12,6 +11,7 @@ from adapterbank.merge.inputs import Inputs
 from adapterbank.merge.method import Method, Piece, Pieces
 from adapterbank.merge.options import Hint
 from adapterbank.merge.stack import Stack
+from adapterbank.merge.weights import layer_of
 
 By = Annotated[
     Literal["depth", "weights"],
@@ -31,12 +31,6 @@ def layer_assembly(inputs: Inputs, *, by: By = "depth") -> Pieces:
     for stack in inputs:
         chosen = _by_weight(stack) if by == "weights" else _by_depth(inputs, stack, layers)
         yield Piece(stack.module, _alone(stack, chosen), facts={"adapter": float(chosen)})
-
-
-def layer_of(module: str) -> int | None:
-    """The first number among the dotted parts of a module's name."""
-    found = re.search(r"(?:^|\.)(\d+)(?:\.|$)", module)
-    return int(found[1]) if found else None
 
 
 def _layers(modules: Iterable[str]) -> dict[int, int]:

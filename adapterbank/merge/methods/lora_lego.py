@@ -17,8 +17,10 @@ from adapterbank.merge.options import Hint
 from adapterbank.merge.participants import nothing, total, weighted
 from adapterbank.merge.streams import stream_key
 
-LoraRank = Annotated[int, Hint("k, the number of clusters and the rank of the result; 0: the module's largest rank", above=-1)]
-Inits = Annotated[int, Hint("how many times k-means starts; the best run counts", above=0)]
+LoraRank = Annotated[
+    int, Hint("k, the number of clusters and the rank of the result; 0: the module's largest rank", at_least=0)
+]
+Inits = Annotated[int, Hint("how many times k-means starts; the best run counts", at_least=1)]
 
 
 def lora_lego(inputs: Inputs, *, lora_rank: LoraRank = 0, n_init: Inits = 10) -> Pieces:

@@ -30,7 +30,11 @@ def metrics_weighted(
     return _average(inputs, "metrics_weighted")
 
 
-def greedy_soup(inputs: Inputs) -> Pieces:
+def greedy_soup(
+    inputs: Inputs,
+    *,
+    larger_is_better: Annotated[bool, Hint("the metric that orders the adapters is a score and not a loss")] = True,
+) -> Pieces:
     """The uniform average of the adapters that :func:`~adapterbank.merge.greedy.greedy` kept: their weights are 1, others' 0.
 
     The selection needs an evaluation and happens before the merge; a recipe holds its outcome. With other weights this is

@@ -14,7 +14,18 @@ from typing import Annotated
 from adapterbank.errors import UsageError
 from adapterbank.merge.artefacts import Statistics
 from adapterbank.merge.inputs import Inputs
-from adapterbank.merge.least_squares import Ratio, Ridge, energy, least_squares, loss, ridged, shrunk, total
+from adapterbank.merge.least_squares import (
+    Ratio,
+    Ridge,
+    energy,
+    least_squares,
+    loss,
+    packed_shapes,
+    ridged,
+    shrunk,
+    total,
+    unpacked,
+)
 from adapterbank.merge.method import Method, Piece, Pieces
 from adapterbank.merge.needed import needed_statistics, tensors_of
 from adapterbank.merge.options import Hint
@@ -42,7 +53,8 @@ def pieces(inputs: Inputs, statistics: Mapping[str, Statistics], ratio: float, r
 
 
 def _piece(stack: Stack, statistics: Mapping[str, Statistics], ratio: float, ridge: float, *, whiten: bool) -> Piece:
-    measured = tensors_of(stack, statistics, ((stack.d_in, stack.d_in), (stack.d_in,)))
+    tensors = tensors_of(stack, statistics, packed_shapes(stack.d_in))
+    measured = [unpacked(entries, stack.d_in) for entries in tensors]
     grams = ridged([shrunk(gram, ratio) for gram in measured], stack.weights, ridge)
     merged = least_squares(stack, grams)
     size = sum(map(abs, stack.weights))

@@ -1,7 +1,8 @@
 """RegMean++ (arXiv 2508.03121): RegMean with the inputs that a module will get once the layers before it are merged.
 
 The merge of a layer is RegMean's; what differs is calibration (``gram_merged``): layer by layer, each task's batches run
-through the layers merged so far. So the Gram matrices belong to these adapters together and to the options they were made with.
+through the layers merged so far. So the Gram matrices belong to these adapters together and to the options they were made with;
+those layers are merged with equal weights, whatever the weights of the final merge.
 """
 
 from __future__ import annotations
@@ -34,15 +35,15 @@ def regmean_plus_plus(
 def _check_made_for(about: Mapping[str, Any], expected: Mapping[str, Any], name: str) -> None:
     for key, value in expected.items():
         if about.get(key) != value:
-            got = f"was made for {key} {_shown(about.get(key))}, this merge has {_shown(value)}"
             raise UsageError(
-                f"the gram_merged of adapter {name[:12]} {got}",
+                f"the gram_merged of adapter {name[:12]} was made {_shown(key, about.get(key))}, not {_shown(key, value)}",
                 hint="adapterbank calibrate gram_merged REF… --with FILE.py:FUNCTION, adapters and options as in the merge",
             )
 
 
-def _shown(value: Any) -> str:
-    return ", ".join(str(each)[:12] for each in value) if isinstance(value, list) else str(value)
+def _shown(key: str, value: Any) -> str:
+    """``with A and B``, ``with ridge 0.1``."""
+    return f"with {' and '.join(str(each)[:12] for each in value)}" if isinstance(value, list) else f"with {key} {value}"
 
 
 METHOD = Method(
