@@ -57,14 +57,11 @@ def prepared(
     with rooms.vault.stage() as staged:
         shelf = _Shelf(staged)
         rows = list(_coded(rooms, chosen, settings, shelf, progress))
-        own = settings.to_object()
         original = sum(version.bytes for version in chosen)
-        size = len(own) + sum(row.bytes for row in rows)
-        refuse_larger(size, original, "coded to this target,", force, "a smaller size")
+        refuse_larger(sum(row.bytes for row in rows), original, "coded to this target,", force, "a smaller size")
         with rooms.vault.holding():
             shelf.keep(rooms.vault)
-            stored = rooms.vault.put_bytes(own)
-            new = _row(name, chosen[0].base_model, layout, stored.digest, stored.size, rows)
+            new = _row(name, chosen[0].base_model, layout, settings, rows)
             yield partial(_record, new=new, rows=list(zip(chosen, rows, strict=True)))
 
 
@@ -73,7 +70,7 @@ def add(rooms: Rooms, basis: Basis, version: Version, *, force: bool = False, pr
     same_base_model([version], basis.base_model)
     _check([version], False)
     Layout.union([basis.layout, version.modules])
-    settings = settings_of(rooms, basis)
+    settings = settings_of(basis)
     with rooms.catalog.reading() as tx:
         members.refuse_second(tx, basis, version, RD)
         present = members.of_basis(tx, basis)
@@ -165,11 +162,11 @@ def part(progress: Progress, before: int, size: int, total: int) -> Progress:
     return lambda done, all_: progress(before + size * done // max(all_, 1), total)
 
 
-def _row(name: str, base_model: str, layout: Layout, digest: str, size: int, rows: Sequence[NewMember]) -> NewBasis:
+def _row(name: str, base_model: str, layout: Layout, settings: Settings, rows: Sequence[NewMember]) -> NewBasis:
     errors = [row.error for row in rows]
     return NewBasis(
-        name=name, base_model=base_model, layout=layout, codec=RD, gauge=GAUGE, components=None, dtype=DTYPE, object=digest,
-        bytes=size, error_mean=sum(errors) / len(errors), error_worst=max(errors),
+        name=name, base_model=base_model, layout=layout, codec=RD, gauge=GAUGE, components=None, dtype=DTYPE, object=None,
+        bytes=0, settings=settings.text(), error_mean=sum(errors) / len(errors), error_worst=max(errors),
         error_kind="bound" if any(row.error_kind == "bound" for row in rows) else "measured",
     )  # fmt: skip
 

@@ -13,7 +13,6 @@ from benchmarks.rate_distortion.once import Once
 from benchmarks.rate_distortion.plan import ERRORS, LIMITS
 from benchmarks.rate_distortion.points import ALONE, TOGETHER, Point
 from benchmarks.rate_distortion.speed import Speed
-from benchmarks.rate_distortion.whole_bank import WholeBank
 
 _UNRELATED = ("r16", "clinc")
 _TASKS = 8  # of which the accuracies that were promised are means
@@ -28,7 +27,7 @@ def goals(found: Sequence[Measured], once: Once) -> list[Target]:
     ]
     judged += [*_sizes(by_name), *_rivals(found), *_sharing(by_name), *_chains(found), *_accuracy(by_name)]
     judged += [Target(f"lossless, {one.family} as {one.dtype}", one.ratio, _LOSSLESS[one.dtype]) for one in once.lossless]
-    return judged + (_speed(once.speed) if once.speed else []) + (_bank(once.bank) if once.bank else [])
+    return judged + (_speed(once.speed) if once.speed else []) + ([once.bank.target] if once.bank else [])
 
 
 def saving(measured: Measured, setting: str) -> float | None:
@@ -118,7 +117,3 @@ def _speed(speed: Speed) -> list[Target]:
         Target(f"seconds to decode {speed.large_parameters / 1e6:.0f} M parameters", speed.large_decode, 5.0),
         Target("GiB beyond the adapter while encoding it", speed.peak_gib, 2.0),
     ]
-
-
-def _bank(bank: WholeBank) -> list[Target]:
-    return [Target(f"a bank of {bank.adapters} adapters, larger than counted by", bank.excess, 0.02)]

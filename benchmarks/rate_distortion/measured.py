@@ -48,6 +48,11 @@ class Measured:
     def has_rivals(self) -> bool:
         return any(point.method not in OURS for point in self.points)
 
+    @property
+    def is_shown(self) -> bool:
+        """Whether it has a table and a picture of its own; of chains of versions there are too many, all alike."""
+        return self.has_rivals and self.family.parents is None
+
     def rows(self) -> list[dict[str, Any]]:
         """JSON values: every point, the bound, the accuracies."""
         family = self.family.name

@@ -113,7 +113,7 @@ def once(found: Once) -> str:
     for one in found.lossless:
         rows.append([f"lossless, {one.files} files of {one.family} as {one.dtype}", f"{one.ratio:.3f} of the bytes"])
     if bank is not None:
-        weighed = f"{bank.on_disk / 1e6:.1f} MB, counted {bank.counted / 1e6:.1f} MB ({bank.excess:+.2%})"
+        weighed = f"{bank.on_disk / 1e6:.1f} MB, counted {bank.counted / 1e6:.1f} MB ({bank.excess:+.2%}), weighed {bank.date}"
         rows.append([f"a bank of {bank.adapters} adapters", weighed])
     return markdown(["what", "measured"], rows) if rows else "Not measured."
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sqlite3
+from contextlib import closing
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from adapterbank.errors import (
     ConflictError,
     ErrorBoundError,
     IncompatibleError,
+    IntegrityError,
     InUseError,
     NotFoundError,
     UsageError,
@@ -109,14 +112,15 @@ def test_what_cannot_be_reached_or_makes_no_sense_is_said_and_nothing_is_stored(
     bank.register(with_dora(make("dora", seed=7, modules=WIDE)), name="dora")
     bank.register(make("other", seed=8, base_model="tiny/decoder"), name="other")
     before = state(place)
-    with pytest.raises(ErrorBoundError):
-        bank.build_basis("b", versions, bits=0.001)
+    for unreachable in ({"bits": 0.001}, {"budget": 1e-6}):
+        with pytest.raises(ErrorBoundError):
+            bank.build_basis("b", versions, **unreachable)
     for error, refs in ((UsageError, []), (IncompatibleError, ["sql", "dora"]), (IncompatibleError, ["sql", "other"])):
         with pytest.raises(error):
             bank.build_basis("b", refs, max_error=0.5)
     with pytest.raises(UsageError, match="more than once: sql@1"):
         bank.build_basis("b", ["sql@1", "sql@1"], max_error=0.5)
-    wrong = [{"budget": 1e-6}, {"budget": -1.0}, {"bits": 1, "gauge": "svd"}, {"bits": 1, "codec": "rmm"}]
+    wrong = [{"budget": -1.0}, {"bits": 1, "gauge": "svd"}, {"bits": 1, "codec": "rmm"}]
     for how in (*wrong, {"max_error": 0.5, "codec": "rd", "dtype": "float16"}, {"max_error": 0.5, "effort": 9}):
         with pytest.raises(UsageError):
             bank.build_basis("b", versions, **how)
@@ -217,8 +221,8 @@ def test_extras_and_adapters_that_lack_modules(bank, make):
 
 
 def test_the_same_collection_twice_has_the_same_objects(bank, versions):
-    first, second = (bank.build_basis("b", versions, max_error=0.4) for _ in range(2))
-    assert first.object == second.object
+    for _ in range(2):
+        bank.build_basis("b", versions, max_error=0.4)
     assert [m.object for m in bank.members("b@1")] == [m.object for m in bank.members("b@2")]
     bank.remove_basis("b@1")
     assert bank.verify().problems == () and len(bank.members("b")) == 4
@@ -229,6 +233,25 @@ def test_a_settings_of_the_published_method_are_empty(bank, versions):
     assert bank.basis_settings("r") == {} and bank.basis("r").codec == "rmm"
     with pytest.raises(NotFoundError):
         bank.basis_settings("none")
+
+
+def test_a_collection_has_no_object_but_those_of_its_members(bank, place, versions):
+    before = objects(place)
+    basis = bank.build_basis("b", versions, max_error=0.4)
+    assert (basis.object, basis.bytes) == (None, 0)
+    assert objects(place) - before == {member.object for member in bank.members("b")}
+
+
+def test_a_changed_target_is_found_and_never_used(bank, place, versions):
+    bank.build_basis("b", versions, max_error=0.4)
+    with closing(sqlite3.connect(place / "catalog.db")) as connection, connection:
+        connection.execute("UPDATE bases SET settings = replace(settings, '0.4', '0.9')")
+    for use in (
+        lambda: bank.basis_settings("b"), lambda: bank.add_to_basis("b", "law"), lambda: bank.rebuild_basis("b"),
+    ):  # fmt: skip
+        with pytest.raises(IntegrityError):
+            use()
+    assert any("bases" in str(problem.where) for problem in bank.verify().problems)
 
 
 def test_progress_goes_up_to_the_end(bank, versions):
