@@ -1,8 +1,8 @@
 """Which predictions an adapter is worth trying with: cheap tests before anything is coded, the measured file decides after.
 
-For a module, ``difference`` is a candidate if an ideal code of what is left over costs less at the same step; ``rows`` if
-its right vectors lie in the span of the references' far more than chance has it. Of all references the best for a difference
-is tried, the best for rows, and the best pair for rows of which the second needs at most the first.
+For a module, ``refined`` is a candidate if an ideal code of the rests costs less at the same step; ``rows`` if its right
+vectors lie in the span of the references' far more than chance has it. Of all references the best to refine is tried (with
+those that it needs), the best for rows, and the best pair for rows of which the second needs at most the first.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def best_candidate(
 
 
 def _candidates(adapter: Adapter, alone: Sequence[Subject], references: Mapping[str, Any], step: float) -> Iterator[Candidate]:
-    known = {digest: decoder.parts(data, references) for digest, data in references.items()}
+    known = decoder.all_parts(references)
     versions = [(digest, each) for digest, each in known.items() if len(each.references) < form.REFERENCES]
     refined = [Candidate(_refined(adapter, alone, each, step), (*each.references, digest)) for digest, each in versions]
     yield from _first(refined, lambda candidate: -_cost(candidate.subjects, step))

@@ -121,7 +121,8 @@ def _choice(numbers: Iterator[int], rank: int, last: dict[bool, int]) -> Choice:
         runs.append(_values(numbers, count, last.get(refines, 0), _MOVES if refines else _GAINS))
         last.update({refines: int(runs[-1][0])} if count else {})
     there = (KINDS[kind] == REFINED, KINDS[kind] == ROWS, KINDS[kind] != NONE)
-    return Choice(KINDS[kind], np.concatenate(runs), origins, *(_values(numbers, live * has, 0, _CLASSES) for has in there))
+    classes = [_values(numbers, live * has, 0, _CLASSES) for has in there]
+    return Choice(KINDS[kind], np.concatenate(runs), origins, *classes)
 
 
 def _origins(numbers: Iterator[int], live: int) -> Ints:
@@ -129,5 +130,5 @@ def _origins(numbers: Iterator[int], live: int) -> Ints:
     count = next(numbers)
     if count > live:
         raise IntegrityError(f"coded adapter: {count} of {live} components refine the reference's")
-    found = list(accumulate(1 + min(next(numbers), _MOST) for _ in range(count)))
-    return np.array(found, np.int64) - 1
+    gaps = [1 + min(next(numbers), _MOST) for _ in range(count)]
+    return np.array(list(accumulate(gaps)), np.int64) - 1

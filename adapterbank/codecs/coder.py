@@ -72,7 +72,7 @@ def encode(
     """Code ``adapter`` so that ``target`` is met by the decoded bytes.
 
     ``effort`` is 0 … 3: closed-loop sweeps and states of the trellis. ``references`` are objects of other adapters by
-    digest, the most promising first, with those that they need; at most two are used, and only if the file gets smaller by
+    digest, the most promising first, with those that they need; at most four are used, and only if the file gets smaller by
     it, or at a target of bits the error. ``progress`` is
     told (pieces done, pieces at most). Raises UsageError for an effort that does not exist, ErrorBoundError for a target that
     cannot be reached.

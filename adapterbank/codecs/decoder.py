@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,8 +78,21 @@ def parts(data: Any, references: Mapping[str, Any] | None = None) -> Parts:
     ``references``.
     """
     taken = form.read(data)
+    return _parts(taken, _referred(taken.references, references or {}))
+
+
+def all_parts(objects: Mapping[str, Any]) -> dict[str, Parts]:
+    """Every one of ``objects`` decoded, by digest; what they need is among them. Raises as :func:`parts`."""
+    read = {digest: form.read(data) for digest, data in objects.items()}
+    known: dict[str, Parts] = {}
+    for digest, taken in sorted(read.items(), key=lambda pair: len(pair[1].references)):  # what it needs needs fewer
+        known[digest] = _parts(taken, [known[each] for each in _checked(digest, taken.references, known)])
+    return {digest: known[digest] for digest in objects}
+
+
+def _parts(taken: form.Form, references: Sequence[Parts]) -> Parts:
     chosen = choices_section.read(taken.sections.choices, [shape.rank for shape in taken.shapes])
-    known = _known(taken, chosen, references or {})
+    known = _known(taken, chosen, references)
     sizes, classes = vectors(taken.shapes, chosen, known)
     try:
         points = payload.read(taken.sections.payload, sizes, classes, trellis(taken.states))
@@ -115,21 +128,26 @@ def joined_rows(known: Sequence[Parts], name: str, d_in: int) -> Rows | None:
     return Rows(np.concatenate([rows.points for rows in found]), np.concatenate([rows.multipliers for rows in found]))
 
 
-def _referred(digests: Sequence[str], references: Mapping[str, Any]) -> Iterator[Parts]:
-    """A reference may need only those that are named before it, so that there is no circle and nothing else to be found."""
-    for place, digest in enumerate(digests):
+def _referred(digests: Sequence[str], references: Mapping[str, Any]) -> list[Parts]:
+    """The decoded references of an object in their order, each decoded once. One may need only those that are named before it,
+    so that there is no circle and nothing else to be found."""
+    known: dict[str, Parts] = {}
+    for digest in digests:
         if digest not in references:
             raise NotFoundError(f"a coded adapter needs the object sha256:{digest}, which was not given")
-        if not set(form.read(references[digest]).references) <= set(digests[:place]):
-            raise IntegrityError(f"coded adapter: its reference sha256:{digest} needs another that it does not name")
-        yield parts(references[digest], references)
+        taken = form.read(references[digest])
+        known[digest] = _parts(taken, [known[each] for each in _checked(digest, taken.references, known)])
+    return list(known.values())
 
 
-def _known(taken: form.Form, chosen: Sequence[Choice], references: Mapping[str, Any]) -> list[Rows | Components | None]:
+def _checked(digest: str, needed: Sequence[str], known: Mapping[str, Parts]) -> Sequence[str]:
+    if not set(needed) <= set(known):
+        raise IntegrityError(f"coded adapter: its reference sha256:{digest} needs another that it does not name")
+    return needed
+
+
+def _known(taken: form.Form, chosen: Sequence[Choice], known: Sequence[Parts]) -> list[Rows | Components | None]:
     """What the references tell of each module: the rows of all, or the components of the last."""
-    if all(choice.kind == NONE for choice in chosen):
-        return [None] * len(chosen)
-    known = list(_referred(taken.references, references))
     found: list[Rows | Components | None] = []
     for shape, choice in zip(taken.shapes, chosen, strict=True):
         own: Rows | Components | None = None
@@ -185,13 +203,13 @@ def _part(shape: ModuleShape, choice: Choice, known: Rows | Components | None, v
     return Part(shape, gains, x, y, np.array(scales, np.float32))
 
 
-def _refining(rests: Points, known: Components, origins: Ints, gains: Ints, left: bool) -> Ints:
+def _refining(rests: Points, known: Components, origins: Ints, gains: Ints, left: bool) -> Points:
     """Vectors of which the first are rests beside the reference's."""
     found = rests.astype(np.int64)
     found[: len(origins)] += known.scaled(origins, gains[: len(origins)], left)
     if found.size and int(np.abs(found).max()) >= WIDEST:
         raise IntegrityError("coded adapter: a point beyond all bounds")
-    return found
+    return found.astype(np.int32)
 
 
 def _extras(data: bytes) -> dict[str, Tensor]:

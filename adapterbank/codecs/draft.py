@@ -26,7 +26,7 @@ from adapterbank.codecs.components import (
 from adapterbank.codecs.guess import guesses
 from adapterbank.codecs.prediction import REFINED, Known, Subject
 from adapterbank.codecs.quantize import SLOPE
-from adapterbank.codecs.refinement import started
+from adapterbank.codecs.refinement import shared_out, started
 from adapterbank.codecs.trellis import Trellis, trellis
 from adapterbank.codecs.vectors import quantized
 from adapterbank.linalg.workers import share_out
@@ -115,7 +115,8 @@ def _first(subjects: Sequence[Subject], step: float, code: Trellis) -> list[Kept
 def _opening(subject: Subject, kept: Kept, left: bool, step: float) -> tuple[Tensor, Tensor]:
     """The first targets of one side and their weights."""
     if isinstance(subject.known, Known):
-        return _closed(subject, kept, left, step)
+        targets, weights = _closed(subject, kept, left, step)
+        return (shared_out(subject.known, kept, targets) if left else targets), weights
     targets = first_targets(subject.spectrum, kept.index, kept.gains, step)[0 if left else 1]
     return targets, torch.ones(len(targets))
 

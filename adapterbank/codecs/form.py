@@ -30,7 +30,7 @@ _LARGEST = 1 << 26  # bytes of a layout
 _ROOM, _RATIO = 1 << 20, 1 << 15  # a frame holds at most so many bytes, and so many for each of its own
 _WIDEST = 1 << 26  # a size of a module
 _KINDS = ("linear", "embedding", "conv", "expert")
-REFERENCES = 2
+REFERENCES = 4  # that an object needs at most
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 

@@ -76,3 +76,20 @@ def predicted(subject: Known, kept: Kept, left: bool) -> Tensor:
     found = torch.zeros(len(kept.index), points.shape[1])
     found[old] = torch.from_numpy(points / FINE).float()
     return found
+
+
+def shared_out(subject: Known, kept: Kept, target: Tensor) -> Tensor:
+    """``target [L, d_out]`` of x without what y takes at a smaller price.
+
+    A rest x_j·M_jk·y_kᵀ may be x_k's, of size S_j·M_jk, or y_j's, of S_k·M_jk: x gets the share of it with which the squares
+    of both are least. What is left out is y's by least squares.
+    """
+    old = kept.index < len(subject.weights)
+    points = predicted(subject, kept, left=True)[old]
+    rest = target[old] - points
+    mix = _solved((points @ points.T).double(), (points @ rest.T).double()).T
+    size = kept.G[old].square()
+    share = size.unsqueeze(1) / (size.unsqueeze(1) + size)
+    found = target.clone()
+    found[old] -= (mix * (1.0 - share)).float() @ points
+    return found

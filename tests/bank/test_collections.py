@@ -242,6 +242,6 @@ def test_candidates_are_kin_first_and_four_at_most_with_what_they_need(bank, ver
     earlier = {f"a{k}@1": (f"d{k}", ()) for k in range(5)} | {"sql@1": ("s1", ()), "sql@2": ("s2", ("s1",))}
     assert candidates(bank.find("sql@3"), earlier) == ["s2", "s1", "d0", "d1"]
     assert candidates(bank.find("math"), earlier) == ["d0", "d1", "d2", "d3"]
-    twice = {"a@1": ("same", ()), "b@1": ("same", ()), "c@1": ("two", ("same", "other")), "d@1": ("one", ("far",))}
+    twice = {"a@1": ("same", ()), "b@1": ("same", ()), "c@1": ("full", tuple("pqrs")), "d@1": ("one", ("far",))}
     assert candidates(bank.find("math"), twice) == ["same", "one", "far"]
     assert candidates(bank.find("sql@1"), {}) == []
