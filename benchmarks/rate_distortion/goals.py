@@ -49,6 +49,13 @@ def follower_savings(measured: Measured) -> dict[float, float]:
     return {error: 1.0 - sizes[TOGETHER, f"error {error:g}"] / sizes[ALONE, f"error {error:g}"] for error in savings(measured)}
 
 
+def most_saved(measured: Measured) -> dict[float, float]:
+    """What :func:`follower_savings` could be at most, by the Gaussian Shannon bound given the version before."""
+    alone = {point.setting: 8 * sum(point.sizes[1:]) for point in measured.points if point.method == ALONE}
+    bits = {error: alone[f"error {error:g}"] for error in measured.version_bits if f"error {error:g}" in alone}
+    return {error: 1.0 - measured.version_bits[error] / own for error, own in bits.items()}
+
+
 def at_error(measured: Measured, error: float) -> Point | None:
     """This coder's point for a wanted error, every adapter alone."""
     wanted = f"error {error:g}"

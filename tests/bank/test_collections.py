@@ -21,7 +21,7 @@ from adapterbank.errors import (
 )
 from adapterbank.lora.delta import delta_error
 from adapterbank.peft_format.reader import read
-from adapterbank.ways.collection import candidates
+from adapterbank.ways.collection import candidates, lineages
 from tests.bank.state import objects, state
 from tests.bank.variants import with_dora, with_extras
 
@@ -93,6 +93,25 @@ def test_a_version_is_coded_against_an_earlier_one_where_that_saves_bytes(bank, 
         assert found[ref].bytes < 0.6 * alone.bytes if found[ref].references else found[ref].bytes <= alone.bytes
     assert all(module.predict == "none" for module in bank.form_modules(found[first]))
     assert any(module.predict != "none" for module in bank.form_modules(others[0]))
+
+
+def test_a_chain_of_versions_is_coded_each_after_the_one_it_came_from(bank, versions):
+    bank.build_basis("b", list(reversed(versions)), max_error=0.3)
+    found = by_version(bank, "b")
+    first, second, third = (found[f"sql@{k}"].references for k in (1, 2, 3))
+    assert (first, second) == ((), ("sql@1",))
+    assert third in (("sql@1",), ("sql@1", "sql@2"))  # steps of 2 % hardly matter at this error: whichever is smaller
+
+
+def test_lineages_follow_parents_and_else_the_numbers_of_a_name(bank, make):
+    bank.register(make("a", seed=1), name="a")
+    bank.register(make("b", seed=2), name="b", parent="a@1")
+    bank.register(make("a", seed=3), name="a")
+    bank.register(make("a", seed=4), name="a", parent="b@1")
+    chosen = [bank.find(ref) for ref in ("a@3", "a@2", "b@1", "a@1")]
+    lines = {"a@1": ("a@1",), "b@1": ("a@1", "b@1"), "a@2": ("a@1", "a@2"), "a@3": ("a@1", "b@1", "a@3")}
+    assert lineages(chosen) == lines
+    assert lineages(chosen[:2]) == {"a@2": ("a@2",), "a@3": ("a@2", "a@3")}
 
 
 def test_bits_are_a_limit_for_every_member(bank, versions):
@@ -265,6 +284,6 @@ def test_candidates_are_kin_first_and_four_at_most_with_what_they_need(bank, ver
     earlier = {f"a{k}@1": (f"d{k}", ()) for k in range(5)} | {"sql@1": ("s1", ()), "sql@2": ("s2", ("s1",))}
     assert candidates(bank.find("sql@3"), earlier) == ["s2", "s1", "d0", "d1"]
     assert candidates(bank.find("math"), earlier) == ["d0", "d1", "d2", "d3"]
-    twice = {"a@1": ("same", ()), "b@1": ("same", ()), "c@1": ("two", ("same", "other")), "d@1": ("one", ("far",))}
+    twice = {"a@1": ("same", ()), "b@1": ("same", ()), "c@1": ("full", tuple("pqrs")), "d@1": ("one", ("far",))}
     assert candidates(bank.find("math"), twice) == ["same", "one", "far"]
     assert candidates(bank.find("sql@1"), {}) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
 from itertools import pairwise
 from math import exp, log
 from pathlib import Path
@@ -25,6 +26,7 @@ from benchmarks.rate_distortion.packing import packed, unpacked
 from benchmarks.rate_distortion.points import ALONE, TOGETHER, Point
 from benchmarks.rate_distortion.shannon import Spectrum, bits_at, bits_at_one_slope
 from benchmarks.rate_distortion.together import measure as together
+from benchmarks.rate_distortion.versions import bits_given, least_bits
 from tests.benchmarks.synthetic import adapter
 
 CONFIG = (
@@ -149,6 +151,18 @@ def test_every_version_of_a_chain_is_a_step_of_its_size(kind: str) -> None:
 
 def singular(of: Adapter, name: str) -> torch.Tensor:
     return torch.linalg.svdvals(delta(of.modules[name]))[:4]
+
+
+def test_a_version_needs_nothing_if_unchanged_and_less_than_it_takes_else() -> None:
+    """Against the coder's own objects, and against the bound without a reference."""
+    chained = synthetic.chain(family(2), 0.2, "random", length=2)
+    before, version = chained.adapters.values()
+    assert bits_given(before, before, 0.11) < 0.01 * before.parameters
+    known = encode(before, Target(max_error=0.1))
+    coded = encode(version, Target(max_error=0.1), references={sha256(known.data).hexdigest(): known.data})
+    least = least_bits(chained, 0.1)
+    assert 0.0 < least < 8 * len(coded.data)
+    assert least < bits_at([Spectrum.of(version)], 0.1) * version.parameters
 
 
 def test_the_null_keeps_spectra_and_shares_nothing_and_planted_rows_are_shared() -> None:
