@@ -3,8 +3,9 @@
     python -m benchmarks.fidelity [--data DIR] [--quick] [--whole-bank N] [--only NAME …] [--results DIR] [--docs DIR]
 
 ``--data`` is a folder of real adapters (families of PEFT directories, task heads, test sets, the evaluation script). First the
-rivals must reproduce figures that are known for ``r16``, or nothing is measured. Everything is measured anew in every run;
-figures go to ``fidelity.json``, and of a full run tables and pictures to ``docs``.
+rivals must reproduce figures that are known for ``r16``, or nothing is measured. Everything is measured anew in every run but
+the bank that is weighed, which takes as long as all else: with ``--whole-bank 0`` a full run tells of the last one, from
+``whole_bank.json``, with its date. Figures go to ``fidelity.json``, and of a full run tables and pictures to ``docs``.
 """
 
 from __future__ import annotations
@@ -30,10 +31,10 @@ from benchmarks.rate_distortion.once import Once, timed, weighed
 from benchmarks.rate_distortion.packing import processes
 from benchmarks.rate_distortion.plan import plans
 from benchmarks.rate_distortion.plots import draw
+from benchmarks.rate_distortion.whole_bank import FULL
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA, DOCS = ROOT.parent / "shared" / "adapters", ROOT / "docs"
-ADAPTERS = 1000  # in the bank that is weighed
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -60,10 +61,10 @@ def _run(given: argparse.Namespace, source: Family, told: _Clock) -> tuple[list[
         bench = Bench(given.data, pool, inputs, given.effort, given.quick, told)
         found = [measured(plan, bench) for plan in plans(given.data, given.quick) if not given.only or plan.name in given.only]
         once = Once() if given.quick or given.only else timed(given.data, source, given.effort, pool, told)
-    count = 0 if given.quick or given.only else ADAPTERS
-    return found, replace(
-        once, bank=weighed(source, count if given.whole_bank is None else given.whole_bank, told, given.folder)
-    )
+    part = given.quick or given.only
+    count = (0 if part else FULL) if given.whole_bank is None else given.whole_bank
+    told_of = None if part and not count else weighed(source, count, given.results, told, given.folder)
+    return found, replace(once, bank=told_of)
 
 
 def _finish(given: argparse.Namespace, known: Sequence[Reproduced], found: Sequence[Measured], once: Once) -> None:
@@ -84,7 +85,7 @@ def _finish(given: argparse.Namespace, known: Sequence[Reproduced], found: Seque
 
 def _tables(found: Sequence[Measured], judged: Sequence[Target], once: Once) -> dict[str, str]:
     """Every table by the name of its place in the document."""
-    written = {f"sizes {one.family.name}": tables.sizes(one) for one in found if one.has_rivals}
+    written = {f"sizes {one.family.name}": tables.sizes(one) for one in found if one.is_shown}
     written |= {f"bound {one.family.name}": tables.distance(one) for one in found if one.family.name in ("r16", "clinc")}
     written |= {f"accuracy {one.family.name}": tables.accuracy(one) for one in found if one.accuracies}
     written |= {"rates": tables.rates(found), "unbeaten": tables.unbeaten(found), "shared": tables.shared(found)}
@@ -110,7 +111,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--data", type=Path, default=DATA, help="folder of real adapters; default: ../shared/adapters")
     parser.add_argument("--quick", action="store_true", help="a part of it, in about a minute; documents stay as they are")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="these collections; documents stay as they are")
-    parser.add_argument("--whole-bank", type=int, metavar="N", help=f"adapters in a bank that is weighed, 0: none; {ADAPTERS}")
+    parser.add_argument("--whole-bank", type=int, metavar="N", help=f"weigh a bank of so many adapters, 0: none; {FULL}")
     parser.add_argument("--effort", type=int, default=1, help="of this coder, 0 to 3")
     parser.add_argument("--folder", type=Path, help="for the bank that is weighed; default: the temporary folder")
     parser.add_argument("--results", type=Path, default=RESULTS)

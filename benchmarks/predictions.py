@@ -17,10 +17,10 @@ from pathlib import Path
 import torch
 
 from adapterbank.codecs import decoder
-from adapterbank.codecs.coder import encode, extent
+from adapterbank.codecs.coder import decode, encode, extent
 from adapterbank.codecs.components import ideal
 from adapterbank.codecs.draft import draft
-from adapterbank.codecs.prediction import DIFFERENCE, ROWS, Subject, difference
+from adapterbank.codecs.prediction import Subject
 from adapterbank.codecs.quantize import SLOPE
 from adapterbank.codecs.spectrum import Spectrum
 from adapterbank.codecs.target import Target
@@ -29,12 +29,15 @@ from benchmarks.baselines.collection import Collection
 from benchmarks.baselines.reversible import reversible
 from benchmarks.harness import RESULTS, Report
 from benchmarks.rate_distortion.families import Family, real
+from benchmarks.rate_distortion.synthetic import chain
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "adapters"
 FAMILIES = ("r16", "clinc", "r16_sharedinit")
 MEAN_ERRORS = (0.6, 0.45, 0.3)
 COEFFICIENT, SHARED = 2.0, 1.0  # bits of a coefficient, and of a number of the mean and the components
 GAUGES = ("given", "svd")
+STEPS = (0.1, 0.2, 0.3)  # of chains of versions
+_DIGEST = 40  # bytes that a reference takes to name
 
 
 class Alone:
@@ -73,29 +76,61 @@ def measure(family: Family, error: float) -> list[dict[str, float | str]]:
     """Savings in per cent of all bits of the collection, by prediction."""
     each = [Alone(adapter, error) for adapter in family.adapters.values()]
     total = sum(one.bits for one in each)
-    found = {"rows and differences of members": _members(each, error), "rows of the mean": _mean_rows(each)}
-    for gauge in GAUGES:
-        for p in (0, 1):
-            saved = _rmm(family, each, p, gauge)
-            shared = SHARED * (1 + p) * each[0].adapter.parameters if saved else 0.0
-            found[f"RMM p={p}, gauge {gauge}, basis free"] = saved
-            found[f"RMM p={p}, gauge {gauge}, basis paid"] = saved - shared
+    found = {
+        "rows and components of members": _members(each, error, family.parents is not None),
+        "differences to members": _differences(each),
+    }
+    if family.parents is None:
+        found |= {"rows of the mean": _mean_rows(each)} | _reversible(family, each)
     return [
         {"family": family.name, "error": error, "prediction": name, "saving": 100.0 * bits / total}
         for name, bits in found.items()
     ]
 
 
-def _members(each: Sequence[Alone], error: float) -> float:
+def _reversible(family: Family, each: Sequence[Alone]) -> dict[str, float]:
+    found = {}
+    for gauge in GAUGES:
+        for p in (0, 1):
+            saved = _rmm(family, each, p, gauge)
+            shared = SHARED * (1 + p) * each[0].adapter.parameters if saved else 0.0
+            found[f"RMM p={p}, gauge {gauge}, basis free"] = saved
+            found[f"RMM p={p}, gauge {gauge}, basis paid"] = saved - shared
+    return found
+
+
+def _members(each: Sequence[Alone], error: float, versions: bool) -> float:
     """What the coder does in a collection, whole objects counted."""
     objects: dict[str, bytes] = {}
     saved = 0.0
-    for one in sorted(each, key=lambda one: -extent(one.adapter)):
-        first = dict(list(objects.items())[:2])
+    for one in each if versions else sorted(each, key=lambda one: -extent(one.adapter)):
+        first = objects if versions else dict(list(objects.items())[:2])
         data = encode(one.adapter, Target(max_error=error), effort=0, references=first).data
         objects[sha256(data).hexdigest()] = data
         saved += one.bits - 8.0 * len(data)
     return saved
+
+
+def _differences(each: Sequence[Alone]) -> float:
+    """Of each member ΔW less what another decodes to, where an ideal code of that costs less: of all before it the best one."""
+    saved = 0.0
+    for place, one in enumerate(each):
+        options = [0.0]
+        for other in each[:place]:
+            known = decode(other.data).modules
+            pairs = zip(one.subjects, one.adapter.modules.items(), strict=True)
+            left = [(own, Subject(Spectrum.of(difference(factors, known[name])))) for own, (name, factors) in pairs]
+            subjects = [found if _ideal(found, one.step) < _ideal(own, one.step) else own for own, found in left]
+            if any(found is not own for found, own in zip(subjects, one.subjects, strict=True)):
+                options.append(one.saving(subjects, 8.0 * _DIGEST))
+        saved += max(options)
+    return saved
+
+
+def difference(own: Factors, reference: Factors) -> Factors:
+    """Factors of ΔW − ΔŴ_reference, of the rank of both together."""
+    B = torch.cat([own.B.double() * own.scaling, reference.B.double() * -reference.scaling], dim=1)
+    return Factors(torch.cat([own.A.double(), reference.A.double()]), B)
 
 
 def _mean_rows(each: Sequence[Alone]) -> float:
@@ -110,7 +145,7 @@ def _mean_rows(each: Sequence[Alone]) -> float:
         saved = -8.0 * len(data)
         for one in each:
             rows = [decoder.joined_rows([known], name, factors.d_in) for name, factors in one.adapter.modules.items()]
-            subjects = [Subject(own.spectrum, ROWS, row) for own, row in zip(one.subjects, rows, strict=True)]
+            subjects = [Subject(own.spectrum, row) for own, row in zip(one.subjects, rows, strict=True)]
             saved += one.saving(subjects, 0.0)
         best = max(best, saved)
     return best
@@ -123,7 +158,7 @@ def _rmm(family: Family, each: Sequence[Alone], p: int, gauge: str) -> float:
     for one, known in zip(each, rebuilt, strict=True):
         subjects, more = [], 0.0
         for own, (name, factors) in zip(one.subjects, one.adapter.modules.items(), strict=True):
-            left = Subject(Spectrum.of(difference(factors, known.modules[name])), DIFFERENCE)
+            left = Subject(Spectrum.of(difference(factors, known.modules[name])))
             price = COEFFICIENT * p * (factors.d_in + factors.d_out)
             pays = _ideal(left, one.step) + SLOPE * one.step**2 * price < _ideal(own, one.step)
             subjects.append(left if pays else own)
@@ -145,9 +180,12 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=RESULTS)
     given = parser.parse_args()
     rows = []
-    for name in FAMILIES:
+    source = real(given.data, FAMILIES[0])
+    families = [source, *(real(given.data, name) for name in FAMILIES[1:])]
+    families += [chain(source, share, kind) for kind in ("random", "toward") for share in STEPS]
+    for family in families:
         for error in given.errors:
-            for row in measure(real(given.data, name), error):
+            for row in measure(family, error):
                 rows.append(row)
                 print("{family:15} {error:5} {prediction:36} {saving:7.2f} %".format(**row), flush=True)
     Report("predictions", {"mean_errors": list(MEAN_ERRORS), "coefficient_bits": COEFFICIENT}, rows, []).store(given.results)

@@ -34,7 +34,6 @@ KINDS = (
     "form",
     "form's reference",
     "fixed",
-    "target",
 )
 
 Serve = Callable[[Bank, Path], object]
@@ -90,7 +89,6 @@ def object_of(bank: Bank, kind: str) -> str:
         "form": bank.members("k")[1].object,
         "form's reference": bank.members("k")[0].object,
         "fixed": next(form.object for form in bank.forms("m2") if form.codec == "fixed"),
-        "target": bank.basis("k").object,
     }[kind]
 
 
@@ -137,11 +135,6 @@ def serving(kind: str) -> list[Serve]:
         "fixed": [
             lambda bank, out: bank.write_reconstruction("m2", out, codec="fixed"),
             lambda bank, out: bank.form_modules(next(form for form in bank.forms("m2") if form.codec == "fixed")),
-        ],
-        "target": [
-            lambda bank, out: bank.add_to_basis("k", "m1", force=True),
-            lambda bank, out: bank.rebuild_basis("k"),
-            lambda bank, out: bank.basis_settings("k"),
         ],
     }[kind]
 

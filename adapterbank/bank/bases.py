@@ -72,7 +72,7 @@ class Bases(Opened):
         basis = self.basis(ref)
         if basis.codec != "rd":
             return {}
-        settings = settings_of(self.rooms, basis)
+        settings = settings_of(basis)
         return {**settings.wanted, "effort": settings.effort}
 
     def members(self, ref: str) -> list[Member]:

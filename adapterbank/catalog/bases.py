@@ -1,4 +1,4 @@
-"""Bases: a name with immutable versions ``b1@2``, each one object of the vault and the rows of its members."""
+"""Bases: a name with immutable versions ``b1@2``, each the rows of its members and what they share, one object of the vault."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _ROWS = (
     .join(t.base_models, t.base_models.c.id == t.bases.c.base_model_id)
     .set_label_style(LABEL_STYLE_TABLENAME_PLUS_COL)
 )
-_COPIED = ("codec", "gauge", "components", "dtype", "object", "bytes", "error_mean", "error_worst", "error_kind")
+_COPIED = ("codec", "gauge", "components", "dtype", "object", "bytes", "settings", "error_mean", "error_worst", "error_kind")
 
 
 def add(tx: Connection, new: NewBasis) -> Basis:
@@ -43,7 +43,8 @@ def add(tx: Connection, new: NewBasis) -> Basis:
         **{field: getattr(new, field) for field in _COPIED},
     }
     digests.insert(tx, t.bases, values)
-    edges.add(tx, node, objects.register(tx, new.object, new.bytes), edges.BASIS)
+    if new.object is not None:
+        edges.add(tx, node, objects.register(tx, new.object, new.bytes), edges.BASIS)
     return get(tx, Ref(name=new.name, version=number))
 
 

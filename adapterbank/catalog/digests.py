@@ -49,7 +49,7 @@ PROTECTED: Mapping[str, tuple[str, ...]] = {
     "recipes": ("version_id", "method", "body", "residual", "environment"),
     "bases": (
         "id", "name_id", "number", "base_model_id", "layout", "codec", "gauge", "components", "dtype", "object", "bytes",
-        "error_mean", "error_worst", "error_kind", "created",
+        "settings", "error_mean", "error_worst", "error_kind", "created",
     ),
     "members": (
         "id", "basis_id", "version_id", "codec", "object", "reference_objects", "bytes", "error", "error_kind",

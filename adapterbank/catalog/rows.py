@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from adapterbank.errors import IntegrityError
 from adapterbank.lora.layout import Layout, ModuleShape
 
 
@@ -123,7 +124,8 @@ class AliasEvent:
 
 @dataclass(frozen=True, slots=True)
 class NewBasis:
-    """A basis to be added: everything that its object does not say by itself. ``components`` are of the codec ``rmm`` only."""
+    """A basis to be added: everything that its object does not say by itself. ``components`` and ``object`` are of the codec
+    ``rmm`` only, ``settings`` of the codec ``rd``: as JSON, how each member is coded."""
 
     name: str
     base_model: str
@@ -132,11 +134,12 @@ class NewBasis:
     gauge: str
     components: int | None
     dtype: str
-    object: str
+    object: str | None
     bytes: int
     error_mean: float
     error_worst: float
     error_kind: str = "measured"
+    settings: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +147,8 @@ class Basis:
     """One immutable version of a basis. ``error_kind`` is ``measured``, or ``bound`` when built from bounded members.
 
     ``codec`` is ``rmm``, whose members share mean and ``components``; or ``rd``, a collection of coded adapters, some of them
-    against others, without components. ``bytes`` are its own object's, ``members_bytes`` those of its members'.
+    against others, without components. What the members of ``rmm`` share is one ``object``; a collection has none, only
+    ``settings``. ``bytes`` are its own object's, 0 without one, ``members_bytes`` those of its members'.
     """
 
     id: int
@@ -156,8 +160,9 @@ class Basis:
     gauge: str
     components: int | None
     dtype: str
-    object: str
+    object: str | None
     bytes: int
+    settings: str | None = field(repr=False)
     error_mean: float
     error_worst: float
     error_kind: str
@@ -168,6 +173,13 @@ class Basis:
     @property
     def ref(self) -> str:
         return f"{self.name}@{self.number}"
+
+    @property
+    def shared(self) -> str:
+        """The digest of what its members share. Raises IntegrityError for a collection, whose members share nothing."""
+        if self.object is None:
+            raise IntegrityError(f"{self.ref} of the codec {self.codec} has no object of its own", hint="adapterbank verify")
+        return self.object
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,7 +66,7 @@ def _objects(tx: Connection) -> Iterator[Problem]:
     original = t.versions.c.level == "original"
     yield from _without_object(tx, t.versions, "config", "config")
     yield from _without_object(tx, t.versions, "weights", "weights", original)
-    yield from _without_object(tx, t.bases, "object", "basis")
+    yield from _without_object(tx, t.bases, "object", "basis", t.bases.c.object.is_not(None))
     yield from _without_object(tx, t.members, "object", "form")
     yield from _without_object(tx, t.artefacts, "object", "artefact")
 

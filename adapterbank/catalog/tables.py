@@ -256,8 +256,9 @@ bases = Table(
     Column("gauge", _WORD, nullable=False),
     Column("components", Integer),  # of the codec rmm
     Column("dtype", _WORD, nullable=False),
-    _digest("object"),
+    Column("object", _DIGEST),  # of the codec rmm: what its members share
     Column("bytes", BigInteger, nullable=False),
+    Column("settings", Text),  # of the codec rd: how each member is coded, as JSON
     Column("error_mean", Float, nullable=False),
     Column("error_worst", Float, nullable=False),
     Column("error_kind", _WORD, nullable=False),
@@ -267,6 +268,7 @@ bases = Table(
     CheckConstraint("number >= 1", name="number"),
     CheckConstraint("components >= 0", name="components"),
     CheckConstraint("error_mean >= 0 AND error_worst >= 0", name="error"),
+    CheckConstraint("(object IS NULL) <> (settings IS NULL)", name="object_or_settings"),
     CheckConstraint(_ERROR_KIND, name="error_kind"),
 )
 

@@ -1,8 +1,8 @@
 """Which predictions an adapter is worth trying with: cheap tests before anything is coded, the measured file decides after.
 
-For a module, ``difference`` is a candidate if an ideal code of what is left over costs less at the same step; ``rows`` if
-its right vectors lie in the span of the references' far more than chance has it. Of all references the best for a difference
-is tried, the best for rows, and the best pair for rows of which the second needs at most the first.
+For a module, ``refined`` is a candidate if an ideal code of the rests costs less at the same step; ``rows`` if its right
+vectors lie in the span of the references' far more than chance has it. Of all references the best to refine is tried (with
+those that it needs), the best for rows, and the best pair for rows of which the second needs at most the first.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from typing import Any
 
 import torch
 
-from adapterbank.codecs import decoder
+from adapterbank.codecs import decoder, form, refinement
 from adapterbank.codecs.components import ideal
 from adapterbank.codecs.decoder import Parts
 from adapterbank.codecs.draft import draft
-from adapterbank.codecs.prediction import DIFFERENCE, NONE, ROWS, Rows, Subject, difference
+from adapterbank.codecs.prediction import NONE, Known, Rows, Subject
 from adapterbank.codecs.quantize import SLOPE
 from adapterbank.codecs.spectrum import Spectrum
 from adapterbank.lora.adapter import Adapter, Factors
@@ -48,10 +48,11 @@ def best_candidate(
 
 
 def _candidates(adapter: Adapter, alone: Sequence[Subject], references: Mapping[str, Any], step: float) -> Iterator[Candidate]:
-    known = {digest: decoder.parts(data, references) for digest, data in references.items()}
+    known = decoder.all_parts(references)
+    versions = [(digest, each) for digest, each in known.items() if len(each.references) < form.REFERENCES]
+    refined = [Candidate(_refined(adapter, alone, each, step), (*each.references, digest)) for digest, each in versions]
+    yield from _first(refined, lambda candidate: -_cost(candidate.subjects, step))
     single = [digest for digest, each in known.items() if not each.references]
-    differences = [Candidate(_differences(adapter, alone, known[digest], step), (digest,)) for digest in single]
-    yield from _first(differences, lambda candidate: -_cost(candidate.subjects, step))
     rows = [Candidate(_with_rows(adapter, alone, [known[digest]]), (digest,)) for digest in single]
     for first in _first(rows, _span):
         yield first
@@ -67,14 +68,14 @@ def _first(found: Sequence[Candidate], worth: Callable[[Candidate], float]) -> l
     return [max(useful, key=worth)] if useful else []
 
 
-def _differences(adapter: Adapter, alone: Sequence[Subject], known: Parts, step: float) -> list[Subject]:
-    """Every module as the difference to a reference where that costs less."""
+def _refined(adapter: Adapter, alone: Sequence[Subject], reference: Parts, step: float) -> list[Subject]:
+    """Every module from the components of a reference where that costs less."""
     subjects = []
     for own, (name, factors) in zip(alone, adapter.modules.items(), strict=True):
-        part = known.modules.get(name)
-        if part is not None and len(part.y) and _nearer(factors, part.factors):
-            left = Subject(Spectrum.of(difference(factors, part.factors)), DIFFERENCE)
-            own = left if _cost([left], step) < _cost([own], step) else own
+        part = reference.modules.get(name)
+        if part is not None and len(part.gains) and _nearer(factors, part.factors):
+            found = Subject(own.spectrum, refinement.known(own.spectrum, part.components))
+            own = found if _cost([found], step) < _cost([own], step) else own
         subjects.append(own)
     return subjects
 
@@ -93,17 +94,23 @@ def _with_rows(adapter: Adapter, alone: Sequence[Subject], known: Sequence[Parts
     subjects = []
     for own, (name, factors) in zip(alone, adapter.modules.items(), strict=True):
         rows = decoder.joined_rows(known, name, factors.d_in)
-        subjects.append(own if rows is None or _explained(own.spectrum, rows) < _SPAN else Subject(own.spectrum, ROWS, rows))
+        subjects.append(own if rows is None or _explained(own.spectrum, rows) < _SPAN else Subject(own.spectrum, rows))
     return subjects
 
 
 def _cost(subjects: Sequence[Subject], step: float) -> float:
-    figures = [ideal(subject.spectrum, step) for subject in subjects]
+    figures = [_ideal(subject, step) for subject in subjects]
     return float(sum(error + SLOPE * step**2 * bits for error, bits in figures))
 
 
+def _ideal(subject: Subject, step: float) -> tuple[float, float]:
+    if not isinstance(subject.known, Known):
+        return ideal(subject.spectrum, step)
+    return refinement.promised(subject.known, subject.spectrum.U.shape[1], subject.spectrum.V.shape[1], step)
+
+
 def _span(candidate: Candidate) -> float:
-    return sum((_explained(s.spectrum, s.rows) for s in candidate.subjects if s.rows is not None), 0.0)
+    return sum((_explained(s.spectrum, s.known) for s in candidate.subjects if isinstance(s.known, Rows)), 0.0)
 
 
 def _explained(spectrum: Spectrum, rows: Rows) -> float:

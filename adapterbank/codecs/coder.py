@@ -16,7 +16,7 @@ from adapterbank.codecs import choices, decoder, fitting, form, writer
 from adapterbank.codecs.candidates import Candidate, best_candidate
 from adapterbank.codecs.draft import EFFORTS, groups
 from adapterbank.codecs.fitting import Task, reached
-from adapterbank.codecs.prediction import DIFFERENCE, Subject
+from adapterbank.codecs.prediction import Subject
 from adapterbank.codecs.spectrum import spectra
 from adapterbank.codecs.target import Target
 from adapterbank.errors import ErrorBoundError, UsageError
@@ -39,7 +39,7 @@ class Coded:
 
 @dataclass(frozen=True, slots=True)
 class ModuleInfo:
-    """What an object says of a module: its prediction (``none``, ``difference``, ``rows``), its rank, how many components are
+    """What an object says of a module: its prediction (``none``, ``refined``, ``rows``), its rank, how many components are
     kept, and about how many bytes of the object are its own."""
 
     name: str
@@ -72,7 +72,7 @@ def encode(
     """Code ``adapter`` so that ``target`` is met by the decoded bytes.
 
     ``effort`` is 0 … 3: closed-loop sweeps and states of the trellis. ``references`` are objects of other adapters by
-    digest, the most promising first, with those that they need; at most two are used, and only if the file gets smaller by
+    digest, the most promising first, with those that they need; at most four are used, and only if the file gets smaller by
     it, or at a target of bits the error. ``progress`` is
     told (pieces done, pieces at most). Raises UsageError for an effort that does not exist, ErrorBoundError for a target that
     cannot be reached.
@@ -106,8 +106,7 @@ def decode(data: Any, *, references: Mapping[str, Any] | None = None, base_model
     IntegrityError for damaged bytes, NotFoundError if the object needs one that is not among ``references``.
     """
     decoded = decoder.parts(data, references)
-    differs = any(part.choice.kind == DIFFERENCE for part in decoded.modules.values())
-    return decoder.adapter(decoded, decoder.needed(data, references) if differs else (), base_model)
+    return Adapter({name: part.factors for name, part in decoded.modules.items()}, base_model, decoded.extras)
 
 
 def inspect(data: Any) -> Info:

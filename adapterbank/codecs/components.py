@@ -16,8 +16,9 @@ from torch import Tensor
 from adapterbank.codecs.classes import GAINS
 from adapterbank.codecs.quantize import SLOPE
 from adapterbank.codecs.spectrum import Spectrum
+from adapterbank.codecs.tables import SILENT
 
-_DISTORTION = SLOPE / 1.3862943611198906  # of a coded entry, in Δ², where λ is its slope: D = λ/(2·ln 2)
+DISTORTION = SLOPE / 1.3862943611198906  # of a coded entry, in Δ², where λ is its slope: D = λ/(2·ln 2)
 _RIDGE = 1e-9
 
 
@@ -32,6 +33,18 @@ class Side:
     bits: Tensor
     points: Tensor
 
+    @classmethod
+    def unset(cls) -> Side:
+        """What stands there until it is coded."""
+        return cls(*(torch.zeros(0) for _ in range(5)))
+
+    def silent(self, where: Tensor) -> Side:
+        """Without samples ``where [L]`` is true: their points are 0."""
+        k, q, bits, points = (v.clone() for v in (self.k, self.q, self.bits, self.points))
+        for values in (k, q, bits, points):
+            values[where] = 0
+        return Side(k, q, torch.where(where, SILENT, self.classes), bits, points)
+
     def only(self, keep: Tensor) -> Side:
         """Those for which ``keep [L]`` is true."""
         return Side(self.k[keep], self.q[keep], self.classes[keep], self.bits[keep], self.points[keep])
@@ -39,8 +52,8 @@ class Side:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Kept:
-    """The kept components of a module: their indices in its spectrum, gain indices, their vectors x ``[L, d_out]`` and y
-    ``[L, d_in]``, and with rows to predict y from, the ``coefficients`` ``[L, l]``."""
+    """The kept components of a module: their indices in its spectrum (or as in :func:`refinement.started`), gain indices, their
+    vectors x ``[L, d_out]`` and y ``[L, d_in]``, and with rows to predict y from, the ``coefficients`` ``[L, l]``."""
 
     index: Tensor
     gains: Tensor
@@ -101,7 +114,7 @@ def _ideal(spectrum: Spectrum, step: float) -> tuple[Tensor, Tensor]:
     kept = (spectrum.s / step).square()
     size, bits = kept.clone(), torch.zeros_like(kept)
     for d in (spectrum.U.shape[1], spectrum.V.shape[1]):
-        error = (_DISTORTION * d / size).clamp(max=1.0)
+        error = (DISTORTION * d / size).clamp(max=1.0)
         kept, bits = kept * (1.0 - error), bits - 0.5 * d * error.log2()
     return kept, bits
 

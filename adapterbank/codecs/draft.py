@@ -24,7 +24,9 @@ from adapterbank.codecs.components import (
     worth_coding,
 )
 from adapterbank.codecs.guess import guesses
-from adapterbank.codecs.prediction import Subject
+from adapterbank.codecs.prediction import REFINED, Known, Subject
+from adapterbank.codecs.quantize import SLOPE
+from adapterbank.codecs.refinement import shared_out, started
 from adapterbank.codecs.trellis import Trellis, trellis
 from adapterbank.codecs.vectors import quantized
 from adapterbank.linalg.workers import share_out
@@ -96,37 +98,53 @@ def _closed(subject: Subject, kept: Kept, left: bool, step: float) -> tuple[Tens
 
 
 def _first(subjects: Sequence[Subject], step: float, code: Trellis) -> list[Kept]:
-    """Every component that may be worth it, coded on its own, less those that were not."""
-    empty = Side(*(torch.zeros(0) for _ in range(5)))  # until it is coded
-    kept, targets = [], []
+    """Every component that may be worth it, less those that were not: coded on its own, or x and then y by least squares."""
+    kept = []
     for subject in subjects:
+        if isinstance(subject.known, Known):
+            kept.append(started(subject.known, step))
+            continue
         index = worth_coding(subject.spectrum, step)
-        gains = first_gains(subject.spectrum, index, step)
-        kept.append(Kept(index, gains, empty, empty))
-        targets.append(first_targets(subject.spectrum, index, gains, step))
+        kept.append(Kept(index, first_gains(subject.spectrum, index, step), Side.unset(), Side.unset()))
     for left in (True, False):
-        ones = [(pair[0 if left else 1], torch.ones(len(pair[0]))) for pair in targets]
-        kept = _coded(subjects, kept, ones, left, code)
+        targets = [_opening(subject, own, left, step) for subject, own in zip(subjects, kept, strict=True)]
+        kept = _coded(subjects, kept, targets, left, code)
     return _dropped(subjects, kept, step)
+
+
+def _opening(subject: Subject, kept: Kept, left: bool, step: float) -> tuple[Tensor, Tensor]:
+    """The first targets of one side and their weights."""
+    if isinstance(subject.known, Known):
+        targets, weights = _closed(subject, kept, left, step)
+        return (shared_out(subject.known, kept, targets) if left else targets), weights
+    targets = first_targets(subject.spectrum, kept.index, kept.gains, step)[0 if left else 1]
+    return targets, torch.ones(len(targets))
 
 
 def _coded(
     subjects: Sequence[Subject], kept: Sequence[Kept], targets: Sequence[tuple[Tensor, Tensor]], left: bool, code: Trellis
 ) -> list[Kept]:
     """Quantize one side of every module: ``targets`` are ``[L, d]`` in Δ with the weights ``[L]`` of their squared errors."""
-    if left:
-        sides = quantized([(t, weights, _own_classes(k, t)) for k, (t, weights) in zip(kept, targets, strict=True)], code)
-        return [replace(each, x=side) for each, side in zip(kept, sides, strict=True)]
-    known = guesses(subjects, [t for t, _ in targets], code)
+    known = guesses(subjects, kept, [t for t, _ in targets], left, code)
     wanted = []
     for each, (t, weights), guess in zip(kept, targets, known, strict=True):
         rest = (t, _own_classes(each, t)) if guess is None else (t - guess.points, guess.rest_classes)
         wanted.append((rest[0], weights, rest[1]))
-    sides = [
-        s if g is None else replace(s, points=s.points + g.points) for s, g in zip(quantized(wanted, code), known, strict=True)
-    ]
-    few = [None if guess is None else guess.coefficients for guess in known]
-    return [replace(each, y=side, coefficients=c) for each, side, c in zip(kept, sides, few, strict=True)]
+    sides = quantized(wanted, code)
+    found = []
+    for subject, each, side, guess, (left_over, weights, _) in zip(subjects, kept, sides, known, wanted, strict=True):
+        if guess is not None:
+            side = side.silent(_idle(side, left_over, weights)) if subject.kind == REFINED else side
+            side = replace(side, points=side.points + guess.points)
+        few = None if guess is None else guess.coefficients
+        found.append(replace(each, x=side) if left else replace(each, y=side, coefficients=few))
+    return found
+
+
+def _idle(side: Side, rest: Tensor, weights: Tensor) -> Tensor:
+    """Which samples do not pay ``[L]``: λ·bits is more than what they take off the error."""
+    gained = rest.square().sum(dim=1) - (rest - side.points).square().sum(dim=1)
+    return weights * gained <= SLOPE * side.bits
 
 
 def _own_classes(kept: Kept, target: Tensor) -> Tensor:
@@ -134,9 +152,13 @@ def _own_classes(kept: Kept, target: Tensor) -> Tensor:
 
 
 def _regained(subject: Subject, kept: Kept, step: float) -> Kept:
+    """With the best gains; what refines a reference's component keeps its own, since its guess follows from it."""
     if len(kept.index) == 0:
         return kept
-    return replace(kept, gains=best_gains(subject.spectrum, kept, Grams.of(subject.spectrum, kept), step))
+    gains = best_gains(subject.spectrum, kept, Grams.of(subject.spectrum, kept), step)
+    if isinstance(subject.known, Known):
+        gains = torch.where(kept.index < len(subject.known.weights), kept.gains, gains)
+    return replace(kept, gains=gains)
 
 
 def _dropped(subjects: Sequence[Subject], kept: Sequence[Kept], step: float) -> list[Kept]:

@@ -30,7 +30,7 @@ _LARGEST = 1 << 26  # bytes of a layout
 _ROOM, _RATIO = 1 << 20, 1 << 15  # a frame holds at most so many bytes, and so many for each of its own
 _WIDEST = 1 << 26  # a size of a module
 _KINDS = ("linear", "embedding", "conv", "expert")
-_REFERENCES = 2
+REFERENCES = 4  # that an object needs at most
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
@@ -128,8 +128,8 @@ def _about(data: bytes) -> tuple[tuple[ModuleShape, ...], tuple[str, ...]]:
         raise IntegrityError(f"coded adapter: what it is about cannot be read: {reason}") from None
     if len({shape.name for shape in shapes}) < len(shapes):
         raise IntegrityError("coded adapter: two modules of one name")
-    if len(references) > _REFERENCES or not all(isinstance(each, str) and _DIGEST.fullmatch(each) for each in references):
-        raise IntegrityError(f"coded adapter: references {references!r:.200}, expected at most {_REFERENCES} digests")
+    if len(references) > REFERENCES or not all(isinstance(each, str) and _DIGEST.fullmatch(each) for each in references):
+        raise IntegrityError(f"coded adapter: references {references!r:.200}, expected at most {REFERENCES} digests")
     return shapes, references
 
 

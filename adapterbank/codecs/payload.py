@@ -21,7 +21,7 @@ from adapterbank.codecs.trellis import Trellis
 from adapterbank.errors import IntegrityError
 
 _BLOCK = 1 << 20  # samples
-_WIDEST = 1 << 31  # a point in Δ/64 is smaller
+WIDEST = 1 << 31  # a point in Δ/64 is smaller
 
 Ints = NDArray[np.int64]
 Bytes = NDArray[np.uint8]
@@ -86,7 +86,7 @@ def read(data: Payload, sizes: Ints, classes: Ints, code: Trellis) -> NDArray[np
         values = np.maximum(2 * m - q, 0) * FINE + shifts
         nonzero = m != 0
         values[nonzero] *= 1 - 2 * signs.bits(int(nonzero.sum())).astype(np.int64)
-        if values.size and int(np.abs(values).max()) >= _WIDEST:
+        if values.size and int(np.abs(values).max()) >= WIDEST:
             raise IntegrityError("coded adapter: a magnitude beyond all bounds")
         points[block.samples] = values
     if next(escapes, None) is not None:
@@ -113,7 +113,7 @@ def _with_escapes(symbols: Ints, regular: Ints, escapes: Iterator[int]) -> Ints:
     result = symbols.copy()
     for place in where.tolist():
         excess = next(escapes, None)
-        if excess is None or excess >= _WIDEST:
+        if excess is None or excess >= WIDEST:
             raise IntegrityError("coded adapter: an escape is missing, or beyond all bounds")
         result[place] = regular[place] + 2 * excess + (symbols[place] - REGULAR)
     return result

@@ -1,12 +1,12 @@
-"""What another coded adapter tells about a module, before anything of it is coded.
+"""What other coded adapters tell about a module, before anything of it is coded.
 
 - ``none``: nothing; the module's own components are coded.
-- ``difference``: ΔW less the reference's ΔŴ is coded: for versions of one adapter. The decoder puts both side by side along the
-  rank axis, so that the result is exactly the sum.
-- ``rows``: every right vector y is a combination of the reference's right vectors, whose coefficients are coded, and a rest:
-for adapters that began with the same ``lora_A``. Integers only, so that every machine has the same rows.
+- ``refined``: components of the last reference are kept, and the rests of both their vectors are coded; new ones may follow.
+  For versions of one adapter.
+- ``rows``: every right vector y is a combination of the references' right vectors, whose coefficients are coded, and a rest:
+  for adapters that began with the same ``lora_A``.
 
-A reference is itself coded without one, so that a form needs at most two objects.
+Integers only, so that every machine predicts the same. A reference may itself need one, which then is named before it.
 """
 
 from __future__ import annotations
@@ -18,14 +18,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from adapterbank.codecs.classes import CLASSES, inverse
+from adapterbank.codecs.classes import CLASSES, GAINS, inverse
 from adapterbank.codecs.spectrum import Spectrum
 from adapterbank.codecs.tables import FINE
-from adapterbank.lora.adapter import Factors
 
-NONE, DIFFERENCE, ROWS = "none", "difference", "rows"
-KINDS = (NONE, DIFFERENCE, ROWS)
-_SHIFT = 32  # bits after the point of a multiplier
+NONE, REFINED, ROWS = "none", "refined", "rows"
+KINDS = (NONE, REFINED, ROWS)
+FURTHEST = 7 * GAINS  # of a gain from the reference's: so far apart are the steps of two versions at most
+_SHIFT = 32  # bits after the point of a row's multiplier
+_SCALED = 24  # and of a component's
 
 Ints = NDArray[np.int64]
 
@@ -68,20 +69,40 @@ def coarseness(rest_classes: Ints) -> Ints:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Components:
+    """The components of a reference: points ``x [n, d_out]`` and ``y [n, d_in]`` in its own Δ/64, gain indices ``[n]``."""
+
+    x: Ints
+    y: Ints
+    gains: Ints
+
+    def scaled(self, index: Ints, gains: Ints, left: bool) -> Ints:
+        """x if ``left``, else y, of those of ``index [L]`` as they are with the gain indices ``gains [L]``: times
+        2^((gain − own) / 24), in Δ/64, rounded once to the nearest."""
+        moved = zip(self.gains[index].tolist(), gains.tolist(), strict=True)
+        factors = np.array([inverse(own - gain, _SCALED) for own, gain in moved], np.int64)[:, None]
+        return ((self.x if left else self.y)[index] * factors + (1 << (_SCALED - 1))) >> _SCALED
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Known:
+    """What the encoder knows of a reference to refine: its ``components``; by least squares their ``weights [n]`` in ΔW, and
+    the squared norms ``rests [2, n]`` of what x and y then miss; and the spectrum of what is beyond them."""
+
+    components: Components
+    weights: Tensor
+    rests: Tensor
+    beyond: Spectrum
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Subject:
-    """What is coded of one module: the spectrum of ΔW or of a difference, and rows for its right vectors or None."""
+    """What is coded of one module: the spectrum of ΔW, and what is known of it, which says the kind: nothing, rows for its
+    right vectors, or components to refine."""
 
     spectrum: Spectrum
-    kind: str = NONE
-    rows: Rows | None = None
+    known: Rows | Known | None = None
 
-
-def difference(own: Factors, reference: Factors) -> Factors:
-    """Factors of ΔW − ΔŴ_reference, of the rank of both together."""
-    B = torch.cat([own.B.double() * own.scaling, reference.B.double() * -reference.scaling], dim=1)
-    return Factors(torch.cat([own.A.double(), reference.A.double()]), B)
-
-
-def side_by_side(first: Factors, second: Factors) -> Factors:
-    """Factors whose ΔW is the sum of two of scaling 1."""
-    return Factors(torch.cat([first.A, second.A]), torch.cat([first.B, second.B], dim=1), 1.0, first.kind, first.kernel)
+    @property
+    def kind(self) -> str:
+        return NONE if self.known is None else ROWS if isinstance(self.known, Rows) else REFINED

@@ -19,6 +19,7 @@ from adapterbank.codecs.classes import CLASSES
 from adapterbank.codecs.rans import Tables
 
 LOWEST, HIGHEST = -6, 24  # σ/Δ from 1/2 to 16
+SILENT = LOWEST - 1  # a vector of this class or below has no samples
 REGULAR = 44  # symbols that name a magnitude; the two after them name an even and an odd escape
 SYMBOLS = REGULAR + 2
 FINE = 64  # reconstruction points are multiples of Δ/64

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from adapterbank.codecs.components import Side
 from adapterbank.codecs.quantize import quantize
+from adapterbank.codecs.tables import SILENT
 from adapterbank.codecs.trellis import Trellis
 
 
@@ -25,6 +26,7 @@ def quantized(wanted: Sequence[tuple[Tensor, Tensor, Tensor]], code: Trellis) ->
     sides, at = [], 0
     for t, _, own in wanted:
         k, q, points, bits = (v[at : at + t.numel()].view(t.shape) for v in (found.k, found.q, found.points, found.bits))
-        sides.append(Side(k, q, own, bits.sum(dim=1), points))
+        side = Side(k, q, own, bits.sum(dim=1), points)
+        sides.append(side.silent(own <= SILENT) if bool((own <= SILENT).any()) else side)
         at += t.numel()
     return sides

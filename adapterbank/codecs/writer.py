@@ -15,9 +15,10 @@ from adapterbank import container
 from adapterbank.codecs import choices as choices_section
 from adapterbank.codecs import form, payload
 from adapterbank.codecs.choices import Choice
-from adapterbank.codecs.components import Kept, Side
+from adapterbank.codecs.components import Kept
 from adapterbank.codecs.draft import Draft
-from adapterbank.codecs.prediction import ROWS, Subject
+from adapterbank.codecs.prediction import Rows, Subject
+from adapterbank.codecs.tables import SILENT
 from adapterbank.codecs.trellis import trellis
 from adapterbank.lora.layout import ModuleShape
 
@@ -38,6 +39,7 @@ def write(
     """The object of a draft; ``shapes`` are those of the modules, in the same order."""
     chosen = [_choice(subject, kept) for subject, kept in zip(subjects, drafted.modules, strict=True)]
     matrices = [side for kept in drafted.modules for side in (kept.x, kept.coefficients, kept.y) if side is not None]
+    matrices = [side.only(side.classes > SILENT) for side in matrices]
     sizes = np.array([side.k.shape[1] for side in matrices for _ in range(len(side.k))], np.int64)
     k, q, classes = (_flat([getattr(side, name) for side in matrices]) for name in ("k", "q", "classes"))
     written = payload.write(
@@ -55,16 +57,20 @@ def write(
 
 
 def _choice(subject: Subject, kept: Kept) -> Choice:
-    coefficients, rest = (_classes(kept.coefficients), _classes(kept.y)) if subject.kind == ROWS else (_NO, _NO)
-    return Choice(subject.kind, kept.gains.numpy(), coefficients, rest)
+    gains, origins, few = kept.gains.numpy(), _NONE, _NONE
+    if subject.known is None:
+        return Choice(subject.kind, gains, origins, _NONE, _NONE, _NONE)
+    if isinstance(subject.known, Rows):
+        few = _NONE if kept.coefficients is None else kept.coefficients.classes.numpy()
+        return Choice(subject.kind, gains, origins, _NONE, few, kept.y.classes.numpy())
+    origins = kept.index[kept.index < len(subject.known.weights)].numpy()
+    gains = gains.copy()
+    gains[: len(origins)] -= subject.known.components.gains[origins]
+    return Choice(subject.kind, gains, origins, kept.x.classes.numpy(), few, kept.y.classes.numpy())
 
 
-_NO: NDArray[np.int64] = np.zeros(0, np.int64)
-
-
-def _classes(side: Side | None) -> NDArray[np.int64]:
-    return _NO if side is None else side.classes.numpy()
+_NONE: NDArray[np.int64] = np.zeros(0, np.int64)
 
 
 def _flat(tensors: Sequence[Tensor]) -> NDArray[Any]:
-    return torch.cat([tensor.flatten() for tensor in tensors]).numpy() if tensors else _NO
+    return torch.cat([tensor.flatten() for tensor in tensors]).numpy() if tensors else _NONE

@@ -102,7 +102,7 @@ def add(rooms: Rooms, basis: Basis, version: Version, *, force: bool = False, pr
     with (
         sources_of(rooms, [version]) as (sources, _),
         open_basis(rooms, basis) as stored,
-        projected(rooms, sources[0], stored, basis.object) as (made, row),
+        projected(rooms, sources[0], stored, basis.shared) as (made, row),
     ):
         if row.error > basis.error_worst and not force:
             raise ErrorBoundError(

@@ -13,6 +13,7 @@ from sqlalchemy import Connection
 from adapterbank.catalog import bases, members, versions
 from adapterbank.catalog.rows import Basis, Member, NewBasis, NewMember, Version
 from adapterbank.codecs import coder
+from adapterbank.codecs.form import REFERENCES
 from adapterbank.errors import ErrorBoundError
 from adapterbank.lora.adapter import Adapter
 from adapterbank.lora.delta import DeltaError
@@ -57,14 +58,11 @@ def prepared(
     with rooms.vault.stage() as staged:
         shelf = _Shelf(staged)
         rows = list(_coded(rooms, chosen, settings, shelf, progress))
-        own = settings.to_object()
         original = sum(version.bytes for version in chosen)
-        size = len(own) + sum(row.bytes for row in rows)
-        refuse_larger(size, original, "coded to this target,", force, "a smaller size")
+        refuse_larger(sum(row.bytes for row in rows), original, "coded to this target,", force, "a smaller size")
         with rooms.vault.holding():
             shelf.keep(rooms.vault)
-            stored = rooms.vault.put_bytes(own)
-            new = _row(name, chosen[0].base_model, layout, stored.digest, stored.size, rows)
+            new = _row(name, chosen[0].base_model, layout, settings, rows)
             yield partial(_record, new=new, rows=list(zip(chosen, rows, strict=True)))
 
 
@@ -73,7 +71,7 @@ def add(rooms: Rooms, basis: Basis, version: Version, *, force: bool = False, pr
     same_base_model([version], basis.base_model)
     _check([version], False)
     Layout.union([basis.layout, version.modules])
-    settings = settings_of(rooms, basis)
+    settings = settings_of(basis)
     with rooms.catalog.reading() as tx:
         members.refuse_second(tx, basis, version, RD)
         present = members.of_basis(tx, basis)
@@ -99,10 +97,10 @@ def add(rooms: Rooms, basis: Basis, version: Version, *, force: bool = False, pr
 def candidates(version: Version, earlier: Mapping[str, tuple[str, tuple[str, ...]]]) -> list[str]:
     """Which of the forms ``earlier`` (object and references, by version, in order) may be references of ``version``: its
     parent's, then those of its own name, the newest first, then the first others; four at most, each once, then those that
-    they need. A form that needs two itself is none: no more are read for one that is decoded."""
+    they need. A form that needs as many itself as one may is none: the chain ends there."""
     kin = sorted((ref for ref in earlier if Ref.parse(ref).name == version.name), key=_number, reverse=True)
     order = dict.fromkeys([version.parent or "", *kin, *earlier])
-    near = [earlier[ref] for ref in order if ref in earlier and len(earlier[ref][1]) <= 1]
+    near = [earlier[ref] for ref in order if ref in earlier and len(earlier[ref][1]) < REFERENCES]
     needs = dict(near)
     first = list(dict.fromkeys(digest for digest, _ in near))[:MOST_REFERENCES]
     return list(dict.fromkeys([*first, *(needed for digest in first for needed in needs[digest])]))
@@ -117,13 +115,27 @@ def _check(chosen: Sequence[Version], accept_generation_loss: bool) -> None:
 
 
 def _best_references_first(rooms: Rooms, chosen: Sequence[Version]) -> list[Version]:
-    """``chosen`` in the order of coding: whoever has most to say first, so that it is there for the others."""
-    extents = []
+    """``chosen`` in the order of coding: whoever has most to say first, so that it is there for the others, but the versions of
+    one adapter one after the other, each after the one that it was made from."""
+    extents = {}
     for version in chosen:
         with load(rooms, version) as loaded:
-            extents.append(coder.extent(loaded.adapter))
-    order = sorted(range(len(chosen)), key=lambda i: (-extents[i], i))
+            extents[version.ref] = coder.extent(loaded.adapter)
+    lines = lineages(chosen)
+    order = sorted(range(len(chosen)), key=lambda i: (-extents[lines[chosen[i].ref][0]], lines[chosen[i].ref], i))
     return [chosen[i] for i in order]
+
+
+def lineages(chosen: Sequence[Version]) -> dict[str, tuple[str, ...]]:
+    """By reference, of each version those of ``chosen`` that it comes from, the first one first, and itself: parent by parent,
+    or where the parent is not among them the one before of its name."""
+    last: dict[str, str] = {}
+    found: dict[str, tuple[str, ...]] = {}
+    for version in sorted(chosen, key=lambda version: version.id):  # a parent is older than its children
+        start = version.parent if version.parent in found else last.get(version.name, "")
+        found[version.ref] = (*found.get(start or "", ()), version.ref)
+        last[version.name] = version.ref
+    return found
 
 
 def _coded(
@@ -165,11 +177,11 @@ def part(progress: Progress, before: int, size: int, total: int) -> Progress:
     return lambda done, all_: progress(before + size * done // max(all_, 1), total)
 
 
-def _row(name: str, base_model: str, layout: Layout, digest: str, size: int, rows: Sequence[NewMember]) -> NewBasis:
+def _row(name: str, base_model: str, layout: Layout, settings: Settings, rows: Sequence[NewMember]) -> NewBasis:
     errors = [row.error for row in rows]
     return NewBasis(
-        name=name, base_model=base_model, layout=layout, codec=RD, gauge=GAUGE, components=None, dtype=DTYPE, object=digest,
-        bytes=size, error_mean=sum(errors) / len(errors), error_worst=max(errors),
+        name=name, base_model=base_model, layout=layout, codec=RD, gauge=GAUGE, components=None, dtype=DTYPE, object=None,
+        bytes=0, settings=settings.text(), error_mean=sum(errors) / len(errors), error_worst=max(errors),
         error_kind="bound" if any(row.error_kind == "bound" for row in rows) else "measured",
     )  # fmt: skip
 

@@ -35,7 +35,7 @@ def _projected(rooms: Rooms, form: MemberRow, data: Buffer) -> Found:
     if form.basis is None:
         raise IntegrityError(f"the form of {form.version} by the codec rmm has no basis", hint="adapterbank verify")
     with rooms.catalog.reading() as tx:
-        digest = bases.get(tx, form.basis).object
+        digest = bases.get(tx, form.basis).shared
     member = Member.from_object(*container.read(data), digest)
     for block in member.layout.classes:
         coefficients = member.coefficients[block.rank]

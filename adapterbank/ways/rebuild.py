@@ -70,6 +70,6 @@ def _prepared(
     if components is not None:
         raise UsageError(f"{basis.ref} is a collection of coded adapters (codec rd): it has no components")
     return collection.prepared(
-        rooms, basis.name, chosen, settings_of(rooms, basis),
+        rooms, basis.name, chosen, settings_of(basis),
         accept_generation_loss=accept_generation_loss, force=force, progress=progress,
     )  # fmt: skip

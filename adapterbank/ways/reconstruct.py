@@ -121,7 +121,7 @@ def reconstruct_member(
     if row is None:
         raise IntegrityError(f"the form of {form.version} by the codec {form.codec} has no basis", hint="adapterbank verify")
     with open_basis(rooms, row) as basis, rooms.vault.open(form.object) as mapped:
-        member = Member.from_object(*container.read(mapped.buffer), row.object)
+        member = Member.from_object(*container.read(mapped.buffer), row.shared)
         return reconstruct_adapter(basis, member, device=place, dtype=dtype, base_model=model)
 
 
@@ -148,7 +148,7 @@ def _of_rank_one(adapter: Adapter) -> Adapter:
 @contextmanager
 def open_basis(rooms: Rooms, row: BasisRow) -> Iterator[Basis]:
     """The stored basis, its tensors views of the mapped object, valid inside the block."""
-    with rooms.vault.open(row.object) as mapped:
+    with rooms.vault.open(row.shared) as mapped:
         yield Basis.from_object(*container.read(mapped.buffer))
 
 

@@ -1,19 +1,16 @@
-"""How every member of a collection (a basis of the codec ``rd``) is coded: all that its object says."""
+"""How every member of a collection (a basis of the codec ``rd``) is coded: what only such a basis says."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
-from adapterbank import container
 from adapterbank.catalog.rows import Basis, Version
 from adapterbank.codecs.target import Target
+from adapterbank.container import canonical_json
 from adapterbank.errors import IntegrityError, UsageError
-from adapterbank.ways.rooms import Rooms
 from adapterbank.ways.sizes import Size
-
-KIND, FORMAT = "rd.collection", 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,23 +25,19 @@ class Settings:
         """What the target says, by its name."""
         return {name: value for name, value in asdict(self.target).items() if value is not None}
 
-    def to_object(self) -> bytes:
-        """Equal settings give equal bytes."""
-        return container.write({}, {"kind": KIND, "format": FORMAT, "target": self.wanted, "effort": self.effort})
-
-    @classmethod
-    def from_object(cls, metadata: Mapping[str, Any]) -> Settings:
-        """The settings in an object; IntegrityError if it is none, or of a later format."""
-        if metadata.get("kind") != KIND or metadata.get("format") != FORMAT:
-            raise IntegrityError(
-                f"object is {metadata.get('kind')!r} of format {metadata.get('format')!r}, expected {KIND!r} of format {FORMAT}"
-            )
-        return cls(Target(**metadata["target"]), int(metadata["effort"]))
+    def text(self) -> str:
+        """The settings as the row of a basis keeps them: equal ones give equal text."""
+        return canonical_json({**self.wanted, "effort": self.effort})
 
 
-def settings_of(rooms: Rooms, basis: Basis) -> Settings:
-    """How the members of ``basis`` are coded."""
-    return Settings.from_object(container.read_metadata(rooms.vault.read(basis.object)))
+def settings_of(basis: Basis) -> Settings:
+    """How the members of ``basis`` are coded. Raises IntegrityError if its row does not say it."""
+    try:
+        known = json.loads(basis.settings or "")
+        effort = int(known.pop("effort"))
+        return Settings(Target(**known), effort)
+    except (ValueError, KeyError, TypeError, AttributeError, UsageError):
+        raise IntegrityError(f"{basis.ref} does not say how its members are coded", hint="adapterbank verify") from None
 
 
 def settings_for(size: Size, chosen: Sequence[Version], effort: int) -> Settings:
@@ -52,8 +45,6 @@ def settings_for(size: Size, chosen: Sequence[Version], effort: int) -> Settings
     if size.budget is None:
         return Settings(Target(bits=size.bits, max_error=size.max_error), effort)
     original, parameters = sum(version.bytes for version in chosen), sum(version.parameters for version in chosen)
-    own = len(Settings(Target(bits=1 / 3), effort).to_object()) + 16  # as many digits as a number can have
-    left = size.budget * original - own
-    if left <= 0 or parameters == 0:
+    if parameters == 0:
         raise UsageError(f"budget: {size.budget:g} of {original} bytes leaves nothing for {len(chosen)} coded adapters")
-    return Settings(Target(bits=8 * left / parameters), effort)
+    return Settings(Target(bits=8 * size.budget * original / parameters), effort)

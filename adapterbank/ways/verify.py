@@ -75,7 +75,8 @@ def _needed(rooms: Rooms, versions: Sequence[Version]) -> list[StoredObject]:
             forms = [member] if member is not None else members.of_version(tx, version)
             wanted |= {version.config} | {form.object for form in forms}
             wanted |= {digest for form in forms for digest in form.reference_objects}
-            wanted |= {bases.get(tx, form.basis).object for form in forms if form.basis is not None}
+            shared = [bases.get(tx, form.basis).object for form in forms if form.basis is not None]
+            wanted |= {digest for digest in shared if digest is not None}
             wanted |= set() if member is not None else _exact_bytes(tx, version)
             made = [*artefacts.listing(tx, version=version), *artefacts.used_by(tx, version)]
             wanted |= {artefact.object for artefact in made}

@@ -13,7 +13,6 @@ from benchmarks.rate_distortion.once import Once
 from benchmarks.rate_distortion.plan import ERRORS, LIMITS
 from benchmarks.rate_distortion.points import ALONE, TOGETHER, Point
 from benchmarks.rate_distortion.speed import Speed
-from benchmarks.rate_distortion.whole_bank import WholeBank
 
 _UNRELATED = ("r16", "clinc")
 _TASKS = 8  # of which the accuracies that were promised are means
@@ -28,7 +27,7 @@ def goals(found: Sequence[Measured], once: Once) -> list[Target]:
     ]
     judged += [*_sizes(by_name), *_rivals(found), *_sharing(by_name), *_chains(found), *_accuracy(by_name)]
     judged += [Target(f"lossless, {one.family} as {one.dtype}", one.ratio, _LOSSLESS[one.dtype]) for one in once.lossless]
-    return judged + (_speed(once.speed) if once.speed else []) + (_bank(once.bank) if once.bank else [])
+    return judged + (_speed(once.speed) if once.speed else []) + ([once.bank.target] if once.bank else [])
 
 
 def saving(measured: Measured, setting: str) -> float | None:
@@ -48,6 +47,13 @@ def follower_savings(measured: Measured) -> dict[float, float]:
     """The same for the objects of all versions but the first, which has nothing to be coded against."""
     sizes = {(point.method, point.setting): sum(point.sizes[1:]) for point in measured.points if point.sizes}
     return {error: 1.0 - sizes[TOGETHER, f"error {error:g}"] / sizes[ALONE, f"error {error:g}"] for error in savings(measured)}
+
+
+def most_saved(measured: Measured) -> dict[float, float]:
+    """What :func:`follower_savings` could be at most, by the Gaussian Shannon bound given the version before."""
+    alone = {point.setting: 8 * sum(point.sizes[1:]) for point in measured.points if point.method == ALONE}
+    bits = {error: alone[f"error {error:g}"] for error in measured.version_bits if f"error {error:g}" in alone}
+    return {error: 1.0 - measured.version_bits[error] / own for error, own in bits.items()}
 
 
 def at_error(measured: Measured, error: float) -> Point | None:
@@ -118,7 +124,3 @@ def _speed(speed: Speed) -> list[Target]:
         Target(f"seconds to decode {speed.large_parameters / 1e6:.0f} M parameters", speed.large_decode, 5.0),
         Target("GiB beyond the adapter while encoding it", speed.peak_gib, 2.0),
     ]
-
-
-def _bank(bank: WholeBank) -> list[Target]:
-    return [Target(f"a bank of {bank.adapters} adapters, larger than counted by", bank.excess, 0.02)]

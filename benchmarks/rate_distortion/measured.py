@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
 from adapterbank.codecs.target import Target
-from benchmarks.rate_distortion import alone, rivals, together
+from benchmarks.rate_distortion import alone, rivals, together, versions
 from benchmarks.rate_distortion.accuracies import ORIGINAL, accuracies
 from benchmarks.rate_distortion.encoder import LINES
 from benchmarks.rate_distortion.families import Family
@@ -36,23 +36,31 @@ class Bound:
 @dataclass(frozen=True, slots=True, eq=False)
 class Measured:
     """What came out for one collection; ``accuracies`` by form and task, with the originals and no adapter at all;
-    ``unreached`` are targets that this coder refused."""
+    ``unreached`` are targets that this coder refused; ``version_bits``, by error, what all versions of a chain but the first
+    need at least."""
 
     family: Family
     points: tuple[Point, ...]
     bounds: tuple[Bound, ...]
     accuracies: Mapping[str, Mapping[str, float]]
     unreached: tuple[Unreached, ...] = ()
+    version_bits: Mapping[float, float] = field(default_factory=dict)
 
     @property
     def has_rivals(self) -> bool:
         return any(point.method not in OURS for point in self.points)
+
+    @property
+    def is_shown(self) -> bool:
+        """Whether it has a table and a picture of its own; of chains of versions there are too many, all alike."""
+        return self.has_rivals and self.family.parents is None
 
     def rows(self) -> list[dict[str, Any]]:
         """JSON values: every point, the bound, the accuracies."""
         family = self.family.name
         found = [{"case": "point"} | point.row() for point in self.points]
         found += [{"case": "bound", "family": family} | asdict(bound) for bound in self.bounds]
+        found += [{"case": "versions", "family": family, "error": e, "least_bits": b} for e, b in self.version_bits.items()]
         found += [{"case": "unreached"} | asdict(one) for one in self.unreached]
         return found + [{"case": "accuracy", "form": label} | dict(of) for label, of in self.accuracies.items()]
 
@@ -85,7 +93,7 @@ def measured(plan: Plan, bench: Bench) -> Measured:
     exact = _accuracies(family, found, bench) if plan.bits and family.heads is not None else {}
     points = tuple(_with_accuracy(outcome.point, exact) for outcome in found)
     unreached = tuple(one for one in made if isinstance(one, Unreached))
-    return Measured(family, points, _bounds(family, plan), exact, unreached)
+    return Measured(family, points, _bounds(family, plan), exact, unreached, _version_bits(family, plan))
 
 
 def _none(_: str) -> bool:
@@ -115,6 +123,11 @@ def _telling(point: Point) -> bool:
 def _with_accuracy(point: Point, exact: Mapping[str, Mapping[str, float]]) -> Point:
     of_tasks = exact.get(point.label)
     return point if of_tasks is None else replace(point, accuracy=mean(of_tasks.values()))
+
+
+def _version_bits(family: Family, plan: Plan) -> dict[float, float]:
+    errors = {target.max_error for target in plan.together if target.max_error is not None and family.parents is not None}
+    return {error: versions.least_bits(family, error) for error in sorted(errors, reverse=True)}
 
 
 def _bounds(family: Family, plan: Plan) -> tuple[Bound, ...]:

@@ -13,7 +13,7 @@ from benchmarks.rate_distortion import lossless, speed, whole_bank
 from benchmarks.rate_distortion.families import Family, real
 from benchmarks.rate_distortion.lossless import Lossless
 from benchmarks.rate_distortion.speed import Speed
-from benchmarks.rate_distortion.whole_bank import WholeBank
+from benchmarks.rate_distortion.whole_bank import FULL, WholeBank
 
 _FILES = ("r16", "clinc")
 
@@ -40,9 +40,15 @@ def timed(data: Path, source: Family, effort: int, pool: Executor, told: Callabl
     return Once(taken, tuple(lossless.measure(real(data, name), dtype) for name in _FILES for dtype in lossless.DTYPES))
 
 
-def weighed(source: Family, count: int, told: Callable[[str], None], folder: Path | None) -> WholeBank | None:
-    """A bank of ``count`` adapters on disk beside what is counted; None for a count of 0."""
-    return whole_bank.measure(source, count, told, folder) if count else None
+def weighed(source: Family, count: int, results: Path, told: Callable[[str], None], folder: Path | None) -> WholeBank | None:
+    """A bank of ``count`` adapters on disk beside what is counted, kept in ``results`` if it is a full one; for a count of 0
+    the last one that was kept."""
+    if not count:
+        return WholeBank.stored(results)
+    found = whole_bank.measure(source, count, told, folder)
+    if count >= FULL:
+        found.store(results)
+    return found
 
 
 def _fields(value: Any) -> dict[str, Any]:

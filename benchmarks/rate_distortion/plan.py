@@ -14,7 +14,7 @@ from benchmarks.rate_distortion.families import Family, real
 
 ERRORS = (0.66, 0.50, 0.37, 0.28, 0.21, 0.15, 0.11, 0.08)
 LIMITS = (0.19, 0.45, 0.84, 1.24, 1.68, 2.20, 2.68, 3.17)  # bits per parameter at these errors, unrelated adapters
-_LOW = (0.80,)
+_LOW = (0.98, 0.95, 0.90, 0.80)  # where rivals have points too that keep next to nothing
 _HIGH = (0.05, 0.018)
 _CHAIN = (0.28, 0.10)
 SHARES = (0.10, 0.20, 0.30)  # of ΔW that a step of a chain of versions changes
@@ -55,21 +55,23 @@ def plans(data: Path, quick: bool) -> list[Plan]:
             Plan("null", lambda: synthetic.null(source(), 2), _errors(0.28), _errors(0.28), rivals=False),
         ]
     every = _errors(*_LOW, *ERRORS, *_HIGH)
-    some = _errors(0.66, 0.37, 0.21, 0.11, 0.018)
+    some = _errors(*_LOW, 0.66, 0.37, 0.21, 0.11, 0.018)
     few = _errors(0.66, 0.28, 0.11)
+    beside = (*_errors(*_LOW), *few, *_errors(0.018))
     found = [
         Plan("r16", source, every, bits=ACCURATE_BITS, effort=None),
         Plan("clinc", partial(real, data, "clinc"), some, _errors(0.21)),
-        Plan("r16_sharedinit", partial(real, data, "r16_sharedinit"), _errors(*SHARED, 0.018), _errors(*SHARED)),
+        Plan("r16_sharedinit", partial(real, data, "r16_sharedinit"), _errors(*_LOW, *SHARED, 0.018), _errors(*SHARED)),
         Plan("r64", partial(real, data, "r64"), some),
-        Plan("null", lambda: synthetic.null(source()), few, few),
-        Plan("planted", lambda: synthetic.planted(source(), 4), few, few),
-        Plan("copies", lambda: synthetic.copies(source()), few, _errors(0.28)),
+        Plan("null", lambda: synthetic.null(source()), beside, few),
+        Plan("planted", lambda: synthetic.planted(source(), 4), beside, few),
+        Plan("copies", lambda: synthetic.copies(source()), beside, _errors(0.28)),
     ]
     for kind in KINDS:
         for share in SHARES:
             name = f"chain-{kind}-{round(100 * share)}"
-            found.append(Plan(name, partial(_chain, source, share, kind), _errors(*_CHAIN), _errors(*_CHAIN), rivals=False))
+            alone = _errors(0.90, 0.66, *_CHAIN, 0.018)
+            found.append(Plan(name, partial(_chain, source, share, kind), alone, _errors(*_CHAIN)))
     return found
 
 

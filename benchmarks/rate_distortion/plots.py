@@ -19,9 +19,9 @@ _MARKERS = "osD^v<>phX*P"
 
 
 def draw(found: Sequence[Measured], folder: Path) -> list[Path]:
-    """One picture for each collection with rivals, one for accuracies; their paths."""
+    """One picture for each collection that is shown, one for accuracies; their paths."""
     folder.mkdir(parents=True, exist_ok=True)
-    written = [_errors(one, folder) for one in found if one.has_rivals]
+    written = [_errors(one, folder) for one in found if one.is_shown]
     return written + [_accuracies(one, folder) for one in found if one.accuracies]
 
 
@@ -40,7 +40,7 @@ def _errors(measured: Measured, folder: Path) -> Path:
     held = [max(bound.each, 1e-4) for bound in bounds]
     axes.plot(held, [bound.error for bound in bounds], ":", color=_BOUND, linewidth=1.4, label="Gaussian Shannon bound")
     axes.set(xscale="log", yscale="log", xlabel="bits per LoRA parameter, everything counted", ylabel="mean relative ΔW error")
-    axes.set(ylim=(0.015, 1.05), xlim=(0.012, 20.0), title=f"{measured.family.name}: {measured.family.title}")
+    axes.set(ylim=(0.015, 1.05), xlim=(0.006, 20.0), title=f"{measured.family.name}: {measured.family.title}")
     return _saved(figure, axes, folder / f"fidelity-{measured.family.name}.png")
 
 

@@ -7,7 +7,7 @@ from statistics import mean
 
 from benchmarks.harness import Target
 from benchmarks.rate_distortion.curves import against_all, best_rival, not_below
-from benchmarks.rate_distortion.goals import at_error, follower_savings, savings
+from benchmarks.rate_distortion.goals import at_error, follower_savings, most_saved, savings
 from benchmarks.rate_distortion.measured import Measured
 from benchmarks.rate_distortion.once import Once
 from benchmarks.rate_distortion.plan import ERRORS
@@ -82,10 +82,13 @@ def shared(found: Sequence[Measured]) -> str:
     rows = []
     for measured in found:
         followers = follower_savings(measured) if measured.family.parents else {}
+        most = most_saved(measured)
         for error, share in savings(measured).items():
             follower = f"{followers[error]:+.1%}" if error in followers else _NONE
-            rows.append([measured.family.title, f"{error:g}", f"{share:+.1%}", follower])
-    return markdown(["collection", "error", "saved, everything counted", "saved on all versions but the first"], rows)
+            bound = f"{most[error]:+.1%}" if error in most else _NONE
+            rows.append([measured.family.title, f"{error:g}", f"{share:+.1%}", follower, bound])
+    head = ["collection", "error", "saved, everything counted", "saved on all versions but the first", "by Shannon at most"]
+    return markdown(head, rows)
 
 
 def targets(judged: Sequence[Target]) -> str:
@@ -113,7 +116,7 @@ def once(found: Once) -> str:
     for one in found.lossless:
         rows.append([f"lossless, {one.files} files of {one.family} as {one.dtype}", f"{one.ratio:.3f} of the bytes"])
     if bank is not None:
-        weighed = f"{bank.on_disk / 1e6:.1f} MB, counted {bank.counted / 1e6:.1f} MB ({bank.excess:+.2%})"
+        weighed = f"{bank.on_disk / 1e6:.1f} MB, counted {bank.counted / 1e6:.1f} MB ({bank.excess:+.2%}), weighed {bank.date}"
         rows.append([f"a bank of {bank.adapters} adapters", weighed])
     return markdown(["what", "measured"], rows) if rows else "Not measured."
 

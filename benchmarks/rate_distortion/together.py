@@ -28,7 +28,7 @@ _CHAIN = "model"  # versions that descend from each other have one name
 def measure(
     family: Family, targets: Sequence[Target], effort: int, pool: Executor, inputs: Inputs | None, told: Callable[[str], None]
 ) -> Iterator[Outcome | Unreached]:
-    """One outcome for each target: objects of the members and of the basis, configurations and module errors are counted.
+    """One outcome for each target: objects of the members, of the basis if any, configurations and module errors are counted.
 
     All is handed to the pool at once, each target with a bank of its own.
     """
@@ -52,7 +52,7 @@ def _collected(
 
 
 def coded(sent: PackedFamily, target: Target, effort: int) -> Stored:
-    """Bytes of the basis's object, of the members', and what the bank reconstructs from them."""
+    """Bytes of the basis's own object (0: a collection has none), of the members', and what the bank reconstructs from them."""
     family = sent.family()
     with tempfile.TemporaryDirectory() as place, Bank.open(Path(place) / "bank", create=True) as bank:
         refs = registered(bank, family, Path(place))

@@ -157,8 +157,9 @@ def _bases() -> None:
         sa.Column("gauge", sa.String(length=32), nullable=False),
         sa.Column("components", sa.Integer(), nullable=True),
         sa.Column("dtype", sa.String(length=32), nullable=False),
-        sa.Column("object", sa.String(length=64), nullable=False),
+        sa.Column("object", sa.String(length=64), nullable=True),
         sa.Column("bytes", sa.BigInteger(), nullable=False),
+        sa.Column("settings", sa.Text(), nullable=True),
         sa.Column("error_mean", sa.Float(), nullable=False),
         sa.Column("error_worst", sa.Float(), nullable=False),
         sa.Column("error_kind", sa.String(length=32), nullable=False),
@@ -167,6 +168,7 @@ def _bases() -> None:
         sa.CheckConstraint("error_kind IN ('measured', 'bound')", name=op.f("ck_bases_error_kind")),
         sa.CheckConstraint("components >= 0", name=op.f("ck_bases_components")),
         sa.CheckConstraint("error_mean >= 0 AND error_worst >= 0", name=op.f("ck_bases_error")),
+        sa.CheckConstraint("(object IS NULL) <> (settings IS NULL)", name=op.f("ck_bases_object_or_settings")),
         sa.CheckConstraint("number >= 1", name=op.f("ck_bases_number")),
         sa.ForeignKeyConstraint(
             ["base_model_id"], ["base_models.id"], name=op.f("fk_bases_base_model_id"), ondelete="RESTRICT"

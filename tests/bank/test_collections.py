@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sqlite3
+from contextlib import closing
 
 import numpy as np
 import pytest
@@ -12,13 +14,14 @@ from adapterbank.errors import (
     ConflictError,
     ErrorBoundError,
     IncompatibleError,
+    IntegrityError,
     InUseError,
     NotFoundError,
     UsageError,
 )
 from adapterbank.lora.delta import delta_error
 from adapterbank.peft_format.reader import read
-from adapterbank.ways.collection import candidates
+from adapterbank.ways.collection import candidates, lineages
 from tests.bank.state import objects, state
 from tests.bank.variants import with_dora, with_extras
 
@@ -92,6 +95,25 @@ def test_a_version_is_coded_against_an_earlier_one_where_that_saves_bytes(bank, 
     assert any(module.predict != "none" for module in bank.form_modules(others[0]))
 
 
+def test_a_chain_of_versions_is_coded_each_after_the_one_it_came_from(bank, versions):
+    bank.build_basis("b", list(reversed(versions)), max_error=0.3)
+    found = by_version(bank, "b")
+    first, second, third = (found[f"sql@{k}"].references for k in (1, 2, 3))
+    assert (first, second) == ((), ("sql@1",))
+    assert third in (("sql@1",), ("sql@1", "sql@2"))  # steps of 2 % hardly matter at this error: whichever is smaller
+
+
+def test_lineages_follow_parents_and_else_the_numbers_of_a_name(bank, make):
+    bank.register(make("a", seed=1), name="a")
+    bank.register(make("b", seed=2), name="b", parent="a@1")
+    bank.register(make("a", seed=3), name="a")
+    bank.register(make("a", seed=4), name="a", parent="b@1")
+    chosen = [bank.find(ref) for ref in ("a@3", "a@2", "b@1", "a@1")]
+    lines = {"a@1": ("a@1",), "b@1": ("a@1", "b@1"), "a@2": ("a@1", "a@2"), "a@3": ("a@1", "b@1", "a@3")}
+    assert lineages(chosen) == lines
+    assert lineages(chosen[:2]) == {"a@2": ("a@2",), "a@3": ("a@2", "a@3")}
+
+
 def test_bits_are_a_limit_for_every_member(bank, versions):
     bank.build_basis("b", versions, bits=2)
     assert all(8 * member.bytes <= 2 * bank.find(ref).parameters for ref, member in by_version(bank, "b").items())
@@ -109,14 +131,15 @@ def test_what_cannot_be_reached_or_makes_no_sense_is_said_and_nothing_is_stored(
     bank.register(with_dora(make("dora", seed=7, modules=WIDE)), name="dora")
     bank.register(make("other", seed=8, base_model="tiny/decoder"), name="other")
     before = state(place)
-    with pytest.raises(ErrorBoundError):
-        bank.build_basis("b", versions, bits=0.001)
+    for unreachable in ({"bits": 0.001}, {"budget": 1e-6}):
+        with pytest.raises(ErrorBoundError):
+            bank.build_basis("b", versions, **unreachable)
     for error, refs in ((UsageError, []), (IncompatibleError, ["sql", "dora"]), (IncompatibleError, ["sql", "other"])):
         with pytest.raises(error):
             bank.build_basis("b", refs, max_error=0.5)
     with pytest.raises(UsageError, match="more than once: sql@1"):
         bank.build_basis("b", ["sql@1", "sql@1"], max_error=0.5)
-    wrong = [{"budget": 1e-6}, {"budget": -1.0}, {"bits": 1, "gauge": "svd"}, {"bits": 1, "codec": "rmm"}]
+    wrong = [{"budget": -1.0}, {"bits": 1, "gauge": "svd"}, {"bits": 1, "codec": "rmm"}]
     for how in (*wrong, {"max_error": 0.5, "codec": "rd", "dtype": "float16"}, {"max_error": 0.5, "effort": 9}):
         with pytest.raises(UsageError):
             bank.build_basis("b", versions, **how)
@@ -217,8 +240,8 @@ def test_extras_and_adapters_that_lack_modules(bank, make):
 
 
 def test_the_same_collection_twice_has_the_same_objects(bank, versions):
-    first, second = (bank.build_basis("b", versions, max_error=0.4) for _ in range(2))
-    assert first.object == second.object
+    for _ in range(2):
+        bank.build_basis("b", versions, max_error=0.4)
     assert [m.object for m in bank.members("b@1")] == [m.object for m in bank.members("b@2")]
     bank.remove_basis("b@1")
     assert bank.verify().problems == () and len(bank.members("b")) == 4
@@ -229,6 +252,25 @@ def test_a_settings_of_the_published_method_are_empty(bank, versions):
     assert bank.basis_settings("r") == {} and bank.basis("r").codec == "rmm"
     with pytest.raises(NotFoundError):
         bank.basis_settings("none")
+
+
+def test_a_collection_has_no_object_but_those_of_its_members(bank, place, versions):
+    before = objects(place)
+    basis = bank.build_basis("b", versions, max_error=0.4)
+    assert (basis.object, basis.bytes) == (None, 0)
+    assert objects(place) - before == {member.object for member in bank.members("b")}
+
+
+def test_a_changed_target_is_found_and_never_used(bank, place, versions):
+    bank.build_basis("b", versions, max_error=0.4)
+    with closing(sqlite3.connect(place / "catalog.db")) as connection, connection:
+        connection.execute("UPDATE bases SET settings = replace(settings, '0.4', '0.9')")
+    for use in (
+        lambda: bank.basis_settings("b"), lambda: bank.add_to_basis("b", "law"), lambda: bank.rebuild_basis("b"),
+    ):  # fmt: skip
+        with pytest.raises(IntegrityError):
+            use()
+    assert any("bases" in str(problem.where) for problem in bank.verify().problems)
 
 
 def test_progress_goes_up_to_the_end(bank, versions):
@@ -242,6 +284,6 @@ def test_candidates_are_kin_first_and_four_at_most_with_what_they_need(bank, ver
     earlier = {f"a{k}@1": (f"d{k}", ()) for k in range(5)} | {"sql@1": ("s1", ()), "sql@2": ("s2", ("s1",))}
     assert candidates(bank.find("sql@3"), earlier) == ["s2", "s1", "d0", "d1"]
     assert candidates(bank.find("math"), earlier) == ["d0", "d1", "d2", "d3"]
-    twice = {"a@1": ("same", ()), "b@1": ("same", ()), "c@1": ("two", ("same", "other")), "d@1": ("one", ("far",))}
+    twice = {"a@1": ("same", ()), "b@1": ("same", ()), "c@1": ("full", tuple("pqrs")), "d@1": ("one", ("far",))}
     assert candidates(bank.find("math"), twice) == ["same", "one", "far"]
     assert candidates(bank.find("sql@1"), {}) == []

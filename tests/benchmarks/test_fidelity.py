@@ -11,13 +11,14 @@ from adapterbank.vault.compressed import compress
 from benchmarks import fidelity
 from benchmarks.baselines.published import KNOWN, Reproduced
 from benchmarks.harness import Spread
-from benchmarks.rate_distortion import tables
+from benchmarks.rate_distortion import tables, whole_bank
 from benchmarks.rate_distortion.accuracies import OFF, ORIGINAL
+from benchmarks.rate_distortion.curves import LEAST_ERROR
 from benchmarks.rate_distortion.families import REAL, Family, real
 from benchmarks.rate_distortion.goals import follower_savings, goals, savings
 from benchmarks.rate_distortion.lossless import Lossless
 from benchmarks.rate_distortion.measured import Bound, Measured, within
-from benchmarks.rate_distortion.once import Once
+from benchmarks.rate_distortion.once import Once, weighed
 from benchmarks.rate_distortion.plan import ERRORS, LIMITS, plans
 from benchmarks.rate_distortion.points import ALONE, TOGETHER, Point
 from benchmarks.rate_distortion.speed import Speed
@@ -93,13 +94,26 @@ def test_accuracy_counts_only_forms_that_are_small_enough() -> None:
 
 
 def test_speed_the_lossless_level_and_the_bank_are_judged() -> None:
-    once = Once(SPEED, (Lossless("r16", "float32", 8, 0.83), Lossless("r16", "bfloat16", 8, 0.69)), WholeBank(9, 100, 103))
+    once = Once(
+        SPEED, (Lossless("r16", "float32", 8, 0.83), Lossless("r16", "bfloat16", 8, 0.69)), WholeBank(9, 100, 103, "2026-01-02")
+    )
     missed = [what for what, met in verdicts([], once).items() if not met]
     assert missed == [
         "lossless, r16 as bfloat16", "seconds to decode 42 M parameters", "a bank of 9 adapters, larger than counted by",
     ]  # fmt: skip
-    assert "+3.00%" in tables.once(once)
+    assert "(+3.00%), weighed 2026-01-02" in tables.once(once)
     json.dumps(once.rows())
+
+
+def test_a_run_that_weighs_no_bank_tells_of_the_last_full_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def at(count: int) -> WholeBank | None:
+        return weighed(Family("r16", "r16", {}, {}), count, tmp_path, print, None)
+
+    monkeypatch.setattr(whole_bank, "measure", lambda _, count, *__: WholeBank(count, 100, 101, "2026-01-02"))
+    assert at(0) is None
+    few = at(30)
+    assert few is not None and few.adapters == 30 and at(0) is None, "a small one is not kept"
+    assert at(1000) == at(0) == WholeBank(1000, 100, 101, "2026-01-02")
 
 
 def test_tables_name_what_reaches_an_error_and_what_nothing_does() -> None:
@@ -155,3 +169,9 @@ def test_plans_have_names_of_their_own_and_cover_every_real_family(tmp_path: Pat
     names = [plan.name for plan in plans(tmp_path, quick=False)]
     assert len(set(names)) == len(names)
     assert set(REAL) < set(names)
+
+
+def test_this_coder_is_measured_beside_every_point_of_a_rival(tmp_path: Path) -> None:
+    for plan in plans(tmp_path, quick=False):
+        errors = [target.max_error or 1.0 for target in plan.alone]
+        assert plan.rivals and max(errors) >= 0.9 and min(errors) < LEAST_ERROR, plan.name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
 from itertools import pairwise
 from math import exp, log
 from pathlib import Path
@@ -25,6 +26,7 @@ from benchmarks.rate_distortion.packing import packed, unpacked
 from benchmarks.rate_distortion.points import ALONE, TOGETHER, Point
 from benchmarks.rate_distortion.shannon import Spectrum, bits_at, bits_at_one_slope
 from benchmarks.rate_distortion.together import measure as together
+from benchmarks.rate_distortion.versions import bits_given, least_bits
 from tests.benchmarks.synthetic import adapter
 
 CONFIG = (
@@ -151,6 +153,18 @@ def singular(of: Adapter, name: str) -> torch.Tensor:
     return torch.linalg.svdvals(delta(of.modules[name]))[:4]
 
 
+def test_a_version_needs_nothing_if_unchanged_and_less_than_it_takes_else() -> None:
+    """Against the coder's own objects, and against the bound without a reference."""
+    chained = synthetic.chain(family(2), 0.2, "random", length=2)
+    before, version = chained.adapters.values()
+    assert bits_given(before, before, 0.11) < 0.01 * before.parameters
+    known = encode(before, Target(max_error=0.1))
+    coded = encode(version, Target(max_error=0.1), references={sha256(known.data).hexdigest(): known.data})
+    least = least_bits(chained, 0.1)
+    assert 0.0 < least < 8 * len(coded.data)
+    assert least < bits_at([Spectrum.of(version)], 0.1) * version.parameters
+
+
 def test_the_null_keeps_spectra_and_shares_nothing_and_planted_rows_are_shared() -> None:
     source = family()
     for made in (synthetic.null(source, 3), synthetic.planted(source, 3)):
@@ -182,11 +196,14 @@ def test_bits_count_objects_each_configuration_once_and_module_errors() -> None:
     assert made.point.error_mean <= made.point.error_worst <= 0.3 + 1e-6
 
 
-def test_a_collection_is_read_back_from_the_bank_and_counts_what_it_shares() -> None:
+def test_a_collection_is_read_back_from_the_bank_and_counts_what_it_stores() -> None:
     given = synthetic.null(family())
     (made,) = together(given, [Target(max_error=0.3)], 0, Here(), None, silent)  # type: ignore[arg-type]
     assert made.point.error_worst <= 0.3 + 1e-6
-    assert made.point.bits * given.parameters / 8 > sum(made.point.sizes) + given.config_bytes + 4 * 2 * len(given.adapters)
+    beside = given.config_bytes + 4 * 2 * len(given.adapters)
+    assert made.point.bits * given.parameters / 8 == pytest.approx(sum(made.point.sizes) + beside), (
+        "it has no object of its own"
+    )
 
 
 def test_a_bank_is_weighed_from_its_files(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from adapterbank.cli.documents.shared import MemberDetailDocument, MemberDocumen
 
 class BasisDocument(TypedDict):
     """A basis; ``bytes`` are its own, ``members_bytes`` those of its members. ``codec``: ``rmm``, of whose ``components``, as
-    asked for, at most members − 1 are stored, or ``rd``, a collection of coded adapters without components."""
+    asked for, at most members − 1 are stored, or ``rd``, a collection of coded adapters without components and ``object``."""
 
     ref: str
     name: str
@@ -19,7 +19,7 @@ class BasisDocument(TypedDict):
     gauge: str
     components: int | None
     dtype: str
-    object: str
+    object: str | None
     bytes: int
     error_mean: float | None
     error_worst: float | None

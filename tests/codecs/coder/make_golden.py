@@ -32,7 +32,11 @@ def made() -> dict[str, Coded]:
         "lanes": encode(Adapter({"layer": factors(1030, 515, 2, seed=4)}), Target(max_error=0.3)),
         "parent": encode(parent, Target(max_error=0.05)),
     }
-    found["difference"] = encode(child(parent, 0.2, seed=1, rank=1), Target(max_error=0.1), references=by_digest(found))
+    version = child(parent, 0.2, seed=1, rank=1)
+    found["refined"] = encode(version, Target(max_error=0.1), references=by_digest(found))
+    first, then = ({key: found[key] for key in keys} for keys in (("parent",), ("parent", "refined")))
+    found["unchanged"] = encode(parent, Target(max_error=0.1), references=by_digest(first))
+    found["chain"] = encode(child(version, 0.1, seed=2, rank=1), Target(max_error=0.1), references=by_digest(then))
     first, second, third = family(3, {"layer.0": (60, 200, 4), "layer.1": (60, 220, 4)})
     for name, member in (("rows-0", first), ("rows-1", second), ("rows-2", third)):
         known = by_digest({key: found[key] for key in found if key.startswith("rows")})

@@ -19,7 +19,7 @@ import adapterbank.codecs
 TABLES = json.loads((Path(adapterbank.codecs.__file__).parent / "tables.json").read_text())
 POLYNOMIALS = {2: (0o5, 0o2), 3: (0o13, 0o4), 4: (0o23, 0o4), 5: (0o45, 0o10), 6: (0o103, 0o24)}
 SECTIONS = ("about", "choices", "states", "words", "raw", "escapes", "extras")
-NONE, DIFFERENCE, ROWS = range(3)
+NONE, REFINED, ROWS = range(3)
 Vector = list[int]
 Matrix = list[list[float]]
 
@@ -30,7 +30,6 @@ class Part:
 
     d_out: int
     d_in: int
-    kind: int
     gains: list[int]
     x: list[Vector]
     y: list[Vector]
@@ -45,15 +44,7 @@ class Part:
 
 def decode(data: bytes, references: Mapping[str, bytes] | None = None) -> dict[str, tuple[Matrix, Matrix]]:
     """A and Bᵀ of every module, as floats that are float32 numbers."""
-    needed, own = parts(data, references or {})
-    found = {}
-    for name, part in own.items():
-        A, B = part.factors()
-        if part.kind == DIFFERENCE:
-            first_A, first_B = parts((references or {})[needed[0]], {})[1][name].factors()
-            A, B = first_A + A, first_B + B
-        found[name] = A, B
-    return found
+    return {name: part.factors() for name, part in parts(data, references or {})[1].items()}
 
 
 def taken_apart(data: bytes) -> tuple[int, float, dict[str, bytes]]:
@@ -76,28 +67,46 @@ def parts(data: bytes, references: Mapping[str, bytes]) -> tuple[list[str], dict
     known = [parts(references[digest], references)[1] for digest in needed]
     packed, choices = sections["choices"][0], sections["choices"][1:]
     numbers = varints(zstandard.ZstdDecompressor().decompress(choices) if packed else choices)
-    modules, vectors, first = [], [], 0
+    modules, vectors, first, first_move = [], [], 0, 0
     for name, d_out, d_in, _rank, _kind, _kernel in about["layout"]:
         kind, live = next(numbers), next(numbers)
-        gains = run(numbers, live, first)
-        first = gains[0] if gains else first
-        rows = [row for each in known for row in rows_of(each.get(name), d_in)] if kind == ROWS else []
+        origins = []
+        for _ in range(next(numbers) if kind == REFINED else 0):
+            origins.append(next(numbers) + (origins[-1] + 1 if origins else 0))
+        moves = run(numbers, len(origins), first_move)
+        gains = run(numbers, live - len(origins), first)
+        first_move, first = (moves or [first_move])[0], (gains or [first])[0]
+        left = run(numbers, live if kind == REFINED else 0, 0)
         few = run(numbers, live if kind == ROWS else 0, 0)
-        rest = run(numbers, live if kind == ROWS else 0, 0)
-        vectors += [(d_out, class_of(g, d_out)) for g in gains]
+        right = run(numbers, live if kind != NONE else 0, 0)
+        rows = [row for each in known for row in rows_of(each.get(name), d_in)] if kind == ROWS else []
+        old = [(known[-1][name], origin, move) for origin, move in zip(origins, moves, strict=True)]
+        gains = [part.gains[origin] + move for part, origin, move in old] + gains
+        vectors += [(d_out, c) for c in left or [class_of(g, d_out) for g in gains]]
         vectors += [(len(rows), c) for c in few]
-        vectors += [(d_in, c) for c in rest] if kind == ROWS else [(d_in, class_of(g, d_in)) for g in gains]
-        modules.append((name, d_out, d_in, kind, gains, rows, rest))
+        vectors += [(d_in, c) for c in right or [class_of(g, d_in) for g in gains]]
+        modules.append((name, d_out, d_in, kind, gains, rows, right, old))
     assert next(numbers, None) is None
+    vectors = [(0 if c < -6 else size, c) for size, c in vectors]
     decoded, found = iter(samples(sections, vectors, POLYNOMIALS[log_states])), {}
-    for name, d_out, d_in, kind, gains, rows, rest in modules:
-        x = [next(decoded) for _ in gains]
-        few_points = [next(decoded) for _ in rest]
-        y = [next(decoded) for _ in gains]
+    for name, d_out, d_in, kind, gains, rows, rest, old in modules:
+        x = [next(decoded) or [0] * d_out for _ in gains]
+        few_points = [next(decoded) or [0] * len(rows) for _ in rest] if kind == ROWS else []
+        y = [next(decoded) or [0] * d_in for _ in gains]
         if kind == ROWS:
             y = [predicted(own, c, rows, k) for own, c, k in zip(y, few_points, rest, strict=True)]
-        found[name] = Part(d_out, d_in, kind, gains, x, y, root_step)
+        for k, (part, origin, move) in enumerate(old):
+            x[k], y[k] = beside(x[k], part.x[origin], move), beside(y[k], part.y[origin], move)
+        found[name] = Part(d_out, d_in, gains, x, y, root_step)
     return needed, found
+
+
+def beside(rest: Vector, known: Vector, move: int) -> Vector:
+    """A vector of a reference, longer by 2^(move/24), and what it differs by."""
+    octave, j = divmod(2 * move, 48)
+    exponent = 24 + octave - 23
+    factor = root_of_two(j) << exponent if exponent >= 0 else root_of_two(j) >> -exponent
+    return [own + (point * factor + (1 << 23) >> 24) for own, point in zip(rest, known, strict=True)]
 
 
 def run(numbers: Iterator[int], count: int, last: int) -> list[int]:

@@ -86,13 +86,13 @@ def test_kinds_keep_their_kind_and_kernel():
     round_trip(Adapter(modules))
 
 
-def test_a_difference_keeps_kind_and_kernel():
+def test_a_refined_module_keeps_kind_and_kernel():
     conv = factors(64, 90, 3, seed=1)
     first = Adapter({"conv": Factors(conv.A, conv.B, kind="conv", kernel=(3, 3))})
     second = Adapter({"conv": Factors(conv.A * 1.01, conv.B, kind="conv", kernel=(3, 3))})
     coded = encode(first, Target(max_error=0.05), effort=0)
     chained = encode(second, Target(max_error=0.1), effort=0, references={"0" * 64: coded.data})
-    assert [module.predict for module in inspect(chained.data).modules] == ["difference"]
+    assert [module.predict for module in inspect(chained.data).modules] == ["refined"]
     own = chained.adapter.modules["conv"]
     assert (own.kind, own.kernel) == ("conv", (3, 3))
 

@@ -16,7 +16,7 @@ from .objects import claiming, packed, rebuilt, sealed, varints, with_layout
 from .slow_decoder import taken_apart
 from .test_golden import KNOWN, OBJECTS
 
-SMALL = ("states-32", "kinds", "difference", "rows-2")
+SMALL = ("states-32", "kinds", "refined", "rows-2")
 
 
 def refused(data: bytes, references: Mapping[str, bytes] = KNOWN) -> None:
@@ -58,7 +58,7 @@ def test_inspect_finds_damage_too():
             inspect(data[:at] + bytes([data[at] ^ 1 << at % 8]) + data[at + 1 :])
 
 
-@pytest.mark.parametrize("name", ["states-32", "difference", "rows-2", "hidden", "escapes"])
+@pytest.mark.parametrize("name", ["states-32", "refined", "rows-2", "hidden", "escapes"])
 def test_damage_that_is_sealed_again_is_decoded_or_refused(name: str):
     data, rng = OBJECTS[name], random.Random(len(name))
     damaged = [bytearray(data) for _ in range(50)]

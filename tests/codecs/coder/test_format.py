@@ -62,13 +62,18 @@ def test_vectors_of_several_lanes():
     agrees(coded)
 
 
-def test_a_difference():
-    parent = adapter(TINY)
-    first = encode(parent, Target(max_error=0.05), effort=0)
-    references = {digest(first.data): first.data}
-    coded = encode(child(parent, 0.2, seed=1, rank=1), Target(max_error=0.1), effort=0, references=references)
-    assert "difference" in {module.predict for module in inspect(coded.data).modules}
-    agrees(coded, references)
+@pytest.mark.parametrize("steps", [(0.05, 0.1), (0.1, 0.1), (0.1, 0.02)])
+def test_a_chain_of_versions_at_any_ratio_of_steps(steps: tuple[float, float]):
+    """The second version refines the first, the third the second, which needs the first."""
+    versions, references = [adapter(TINY)], dict[str, bytes]()
+    for seed in (1, 2):
+        versions.append(child(versions[-1], 0.2, seed, rank=1))
+    for number, (version, error) in enumerate(zip(versions, (*steps, steps[-1]), strict=True)):
+        coded = encode(version, Target(max_error=error), effort=number % 2, references=references)
+        assert ("refined" in {module.predict for module in inspect(coded.data).modules}) == (number > 0)
+        assert len(coded.references) == number
+        agrees(coded, references)
+        references[digest(coded.data)] = coded.data
 
 
 def test_rows_of_one_and_two_references():

@@ -48,8 +48,8 @@ def test_extras_kinds_and_kernels_are_there():
 
 def test_every_prediction_trellis_and_kind_of_sample_is_there():
     infos = {name: inspect(data) for name, data in OBJECTS.items()}
-    assert {module.predict for info in infos.values() for module in info.modules} == {"none", "difference", "rows"}
-    assert [len(infos[name].references) for name in ("rows-0", "rows-1", "rows-2", "difference")] == [0, 1, 2, 1]
+    assert {module.predict for info in infos.values() for module in info.modules} == {"none", "refined", "rows"}
+    assert [len(infos[name].references) for name in ("rows-0", "rows-1", "rows-2", "refined", "chain")] == [0, 1, 2, 1, 2]
     assert {slow_decoder.taken_apart(data)[0] for data in OBJECTS.values()} == {3, 5}
     assert slow_decoder.taken_apart(OBJECTS["escapes"])[2]["escapes"]
     assert len(slow_decoder.taken_apart(OBJECTS["lanes"])[2]["states"]) > 16

@@ -159,19 +159,31 @@ def test_a_module_that_the_reference_lacks_is_coded_alone():
     known = by_digest(encode(half, Target(max_error=0.05), effort=0))
     version = child(parent, 0.1, seed=1, rank=2)
     coded = encode(version, Target(max_error=0.1), effort=0, references=known)
-    assert [module.predict for module in inspect(coded.data).modules] == ["difference", "none", "none"]
+    assert [module.predict for module in inspect(coded.data).modules] == ["refined", "none", "none"]
     assert coded.error.total <= 0.1
 
 
-def test_the_rank_of_a_difference_is_that_of_both(three: tuple[Coded, Coded, Coded]):
-    parent = adapter(MIDDLE, fall=0.1)
-    base = encode(parent, Target(max_error=0.05), effort=0)
-    coded = encode(child(parent, 0.2, seed=1, rank=2), Target(max_error=0.1), effort=0, references=by_digest(base))
-    for module in inspect(coded.data).modules:
-        own, before = coded.adapter.modules[module.name], base.adapter.modules[module.name]
-        if module.predict == "difference":
-            assert own.rank == before.rank + max(module.live, 1)
-            assert own.A[: before.rank].equal(before.A) and own.B[:, : before.rank].equal(before.B)
+def test_the_rank_of_a_version_is_that_of_what_is_kept():
+    """Components of the reference and new ones are one sum: a step of rank 2 adds 2 to 8."""
+    parent, target = adapter(MIDDLE, fall=0.1), Target(max_error=0.05)
+    base = encode(parent, target, effort=0)
+    coded = encode(child(parent, 0.2, seed=1, rank=2), target, effort=0, references=by_digest(base))
+    assert {module.live for module in inspect(base.data).modules} == {8}
+    assert {(module.predict, module.live) for module in inspect(coded.data).modules} == {("refined", 10)}
+    assert {own.rank for own in coded.adapter.modules.values()} == {10}
+
+
+def test_a_chain_ends_where_its_last_version_needs_as_many_as_one_may():
+    """Each version refines the one before, four at most; the sixth refines an older one or none."""
+    version, known, used = adapter(MIDDLE, fall=0.1), dict[str, bytes](), []
+    for seed in range(6):
+        coded = encode(version, Target(max_error=0.2), effort=0, references=known)
+        used.append(coded.references)
+        known[digest(coded.data)] = coded.data
+        version = child(version, 0.1, seed, rank=1)
+    assert used[:5] == [tuple(known)[:count] for count in range(5)]
+    assert 0 < len(used[5]) <= 4
+    assert same(decode(coded.data, references=known, base_model="tiny/encoder"), coded.adapter)
 
 
 def test_folded_scalings_of_a_version_are_seen():
