@@ -218,4 +218,4 @@ def _resident_basis(rooms: Rooms, wanted: Wanted, row: BasisRow | None, layout: 
         made = ResidentBasis.of(basis, layout, wanted.store or basis.dtype)
     place = torch.device(wanted.device)
     move: Callable[[Tensor], Tensor] = lambda tensor: tensor.to(place)  # noqa: E731
-    return made.moved(move), row.object
+    return made.moved(move), row.shared
