@@ -66,7 +66,10 @@ def launch_flags_command(session: Session, selection: Selection, server: str, sl
 
 @command(
     "load",
-    examples=("adapterbank load sql@1 adapters/ --url http://127.0.0.1:30000",),
+    examples=(
+        "adapterbank load sql@1 adapters/ --url http://127.0.0.1:30000",
+        "adapterbank load sql@1 adapters/ --url http://127.0.0.1:30000 --pinned --json",
+    ),
     prints=(LoadedDocument,),
 )
 @reference
