@@ -7,6 +7,7 @@ import torch
 
 from adapterbank import Bank
 from adapterbank.errors import NotFoundError, StorageError, UsageError
+from tests import hook
 
 
 @pytest.fixture
@@ -15,6 +16,7 @@ def full(bank, place, add):
     folders = {name: add(name, seed=seed, rank=6) for seed, name in enumerate(("sql", "math", "law"))}
     bank.build_basis("b", list(folders), components=1, force=True)
     bank.merge("average", {"sql": 1.0, "math": 1.0}, name="m")
+    bank.calibrate("adamerging", ["sql", "math"], hook.setting(["sql@1", "math@1"]), options={"steps": 1})
     bank.set_alias("sql", "prod", 1)
     bank.compact(["law"], drop_exact=True)
     bank.rooms.vault.put_bytes(b"garbage")
@@ -22,6 +24,11 @@ def full(bank, place, add):
     for lock in (place / "locks").iterdir():
         lock.unlink()
     return folders
+
+
+def learned(bank):
+    """The reference of the only artefact."""
+    return bank.artefacts()[0].ref
 
 
 def listing(place):
@@ -37,6 +44,18 @@ READS = {
     "list_aliases": lambda bank, out: bank.list_aliases(),
     "base_models": lambda bank, out: bank.base_models(),
     "recipe": lambda bank, out: bank.recipe("m"),
+    "recipe_text": lambda bank, out: bank.recipe_text("m"),
+    "recipe_digest": lambda bank, out: bank.recipe_digest("m"),
+    "explain": lambda bank, out: bank.explain("m"),
+    "compare": lambda bank, out: bank.compare([("average", {})], {"sql": 1.0, "math": 1.0}),
+    "blend": lambda bank, out: bank.blend({"sql": 0.5, "math": 0.5}),
+    "write_blend": lambda bank, out: bank.write_blend({"sql": 0.5, "math": 0.5}, out),
+    "cluster": lambda bank, out: bank.cluster(["sql", "math"], 1),
+    "artefacts": lambda bank, out: bank.artefacts(),
+    "artefact": lambda bank, out: bank.artefact(learned(bank)),
+    "about_artefact": lambda bank, out: bank.about_artefact(learned(bank)),
+    "coefficients": lambda bank, out: bank.coefficients(learned(bank)),
+    "compare_coefficients": lambda bank, out: bank.compare_coefficients([learned(bank)]),
     "dependents": lambda bank, out: bank.dependents("sql"),
     "forms": lambda bank, out: bank.forms("law"),
     "form_modules": lambda bank, out: bank.form_modules(bank.forms("law")[0]),
@@ -70,6 +89,11 @@ WRITES = {
     "encode": lambda bank, new: bank.encode("sql"),
     "drop_forms": lambda bank, new: bank.drop_forms(["sql"]),
     "merge": lambda bank, new: bank.merge("average", {"sql": 1.0}, name="n"),
+    "merge_recipe": lambda bank, new: bank.merge_recipe("method: cat\ninputs: [sql]", name="n"),
+    "merge_again": lambda bank, new: bank.merge_again("m", add={"law": 1.0}),
+    "merge_coefficients": lambda bank, new: bank.merge_coefficients(learned(bank), name="n"),
+    "calibrate": lambda bank, new: bank.calibrate("gram", ["sql"], hook.setting(["sql@1"])),
+    "remove_artefacts": lambda bank, new: bank.remove_artefacts([learned(bank)]),
     "remove": lambda bank, new: bank.remove(["m"]),
     "compact": lambda bank, new: bank.compact(["sql"], drop_exact=True),
     "gc": lambda bank, new: bank.gc(grace=0.0),
