@@ -64,7 +64,7 @@ def _told(call: Callable[[], Any], where: str) -> Any:
 
 
 def with_data(function: Callable[..., Any]) -> Callable[..., Any]:
-    """``--with FILE.py:FUNCTION``: ``FUNCTION(refs)`` returns an ``adapterbank.calibration.Setting``."""
+    """``--with FILE.py:FUNCTION``: ``FUNCTION(refs)`` returns an ``adapterbank.calibration.tasks.Setting``."""
     help_ = "FUNCTION(refs) returns a model and a task for each reference: what the method needs is learned from them."
     return click.option("--with", "setting", type=Hook(), help=help_)(function)
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from adapterbank.bank import Bank
 
 _ENTRY = ("name", "alias", "tags", "note", "force", "device")
+_FLAGS = {"options": "--option", "schedules": "--weights-by", "setting": "--with"}
 _DEFAULTS: dict[str, Any] = {"absent": "zero", "seed": 0, "dtype": "float32"}
 
 
@@ -76,11 +77,11 @@ def merge_command(session: Session, method: str | None, selection: Selection, **
 def _merged(bank: Bank, method: str | None, selection: Selection, given: dict[str, Any], entry: dict[str, Any]) -> Any:
     recipe, merge, add, remove = (given.pop(key) for key in ("recipe", "merge", "add", "remove"))
     if recipe is not None:
-        _nothing_else("--recipe", method, merge, add, remove, **given)
+        _nothing_else("--recipe", method, selection, merge, add, remove, **given)
         return bank.merge_recipe(_text(recipe), where=str(recipe), **_named(entry))
     if merge is not None:
         hook, using = given.pop("setting"), given.pop("using")
-        _nothing_else("--from", method, None, None, None, **given)
+        _nothing_else("--from", method, selection, **given)
         weights = weighted([add]) if add else {}
         setting = setting_of(hook, [*_constituents(bank, merge), *(bank.find(ref).ref for ref in weights)])
         return bank.merge_again(merge, add=weights, remove=remove, using=using, setting=setting, **entry)
@@ -105,7 +106,7 @@ def _named(entry: dict[str, Any]) -> dict[str, Any]:
 
 def _nothing_else(option: str, *words: Any, **given: Any) -> None:
     """Raise UsageError for anything that says again what the recipe says."""
-    others = [f"--{key.replace('_', '-')}" for key, value in given.items() if value and value != _DEFAULTS.get(key)]
+    others = [_FLAGS.get(key, f"--{key}") for key, value in given.items() if value and value != _DEFAULTS.get(key)]
     if any(words) or others:
         raise UsageError(f"{option} says the whole merge: it does not go with {', '.join(others) or 'METHOD or --from'}")
 
