@@ -1,37 +1,80 @@
 """What merging costs and what it is worth, in one run: ``python -m benchmarks.merging [--quick]``, or ``make bench-merging``.
 
-The full size takes about ten minutes on two cores, most of them PEFT's; ``--quick`` takes a module of a quarter of the size.
-Needs PEFT.
+``speed`` takes about ten minutes on two cores, most of them PEFT's, and needs PEFT. ``field`` takes about as long; it needs a
+folder of adapters with heads and sentences (``--data``) and the extras ``demo`` and ``bench``, and writes its table and picture
+into the documents. ``--quick`` takes a module of a quarter of the size, and few sentences.
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.harness import RESULTS, Report
-from benchmarks.merging import speed
+from benchmarks.merging import field, field_pages, speed
+from benchmarks.merging.field_halves import Source
+from benchmarks.rate_distortion.document import fill
+from benchmarks.rate_distortion.encoder import absent
+from benchmarks.rate_distortion.families import missing
 
-PARTS: Mapping[str, Callable[[bool], Report]] = {
-    "speed": lambda quick: speed.measure(speed.Bench.quick() if quick else speed.Bench()),
-}
+ROOT = Path(__file__).resolve().parents[2]
+DATA, DOCS = ROOT.parent / "shared" / "adapters", ROOT / "docs"
+
+
+def measured_speed(given: argparse.Namespace) -> Report:
+    """What the methods cost."""
+    return speed.measure(speed.Bench.quick() if given.quick else speed.Bench())
+
+
+def measured_field(given: argparse.Namespace) -> Report:
+    """What the methods are worth; of a full run table and picture go into the documents."""
+    lacking = [f"folder {name}" for name in missing(given.data, ["r16"])] or [name for name in [absent()] if name]
+    if lacking:
+        print(f"field: no {', '.join(lacking)}: name a folder of adapters with --data, and install 'demo'", file=sys.stderr)
+        sys.exit(2)
+    found = field.measure(Source(given.data), _told, given.work, given.quick, not given.without_data)
+    print(f"{field_pages.table(found)}\n\n{field_pages.verdict(found)}\n", flush=True)
+    if not given.quick:
+        field_pages.draw(found, given.docs)
+        written = {"merging field": field_pages.table(found), "merging field verdict": field_pages.verdict(found)}
+        for name in fill(given.docs / "benchmarks.md", written):
+            print(f"benchmarks.md has no place for {name}", file=sys.stderr)
+    return found.report()
+
+
+PARTS: Mapping[str, Callable[[argparse.Namespace], Report]] = {"speed": measured_speed, "field": measured_field}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure, print, store, part by part."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.merging", description=__doc__.splitlines()[0])
-    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; all by default")
-    parser.add_argument("--quick", action="store_true", help="small sizes: to see that it runs")
-    parser.add_argument("--results", type=Path, default=RESULTS)
+    """Measure, print, store, part by part; the exit status is 2 without the data that ``field`` needs."""
+    parser = _parser()
     given = parser.parse_args(arguments)
     unknown = sorted(set(given.parts) - set(PARTS))
     if unknown:
         parser.error(f"no part is called {', '.join(unknown)}: expected some of {', '.join(PARTS)}")
     for name in given.parts or PARTS:
-        report = PARTS[name](given.quick)
+        report = PARTS[name](given)
         print(report.text())
-        report.store(given.results)
+        if not given.quick or name == "speed":
+            report.store(given.results)
+
+
+def _told(what: str) -> None:
+    print(what, file=sys.stderr, flush=True)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.merging", description=__doc__.splitlines()[0])
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; all by default")
+    parser.add_argument("--quick", action="store_true", help="small sizes: to see that it runs; field stores nothing then")
+    parser.add_argument("--data", type=Path, default=DATA, help="field: folder of real adapters; default: ../shared/adapters")
+    parser.add_argument("--without-data", action="store_true", help="field: only methods that learn nothing")
+    parser.add_argument("--work", type=Path, help="field: an existing folder in which a run that was cut off goes on")
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--docs", type=Path, default=DOCS)
+    return parser
 
 
 if __name__ == "__main__":
