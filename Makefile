@@ -36,7 +36,7 @@ bench: $(VENV)/.dev  ## all benchmarks; results go to benchmarks/results
 bench-fidelity: $(VENV)/.bench  ## bits against error beside every rival, on real adapters (ARGS='--data DIR'); tables and plots in docs
 	HF_HUB_OFFLINE=1 $(RUN) -m benchmarks.fidelity $(ARGS)
 
-bench-merging: $(VENV)/.dev  ## what merges cost, beside PEFT (ARGS=--quick for small sizes)
+bench-merging: $(VENV)/.bench  ## what merges cost, beside PEFT, and what they are worth on tasks (ARGS='field --data DIR', --quick)
 	HF_HUB_OFFLINE=1 $(RUN) -m benchmarks.merging $(ARGS)
 
 docs: $(VENV)/.dev  ## write docs/cli.md and docs/methods.md anew from the code
