@@ -33,7 +33,7 @@ def check(adapter: Packed, out: Tensor, window: Window) -> Known:
 
 def _check_window(adapter: Known, window: Window) -> None:
     """An adapter fits the places of its layout; a window may be narrower."""
-    if not 0 <= window.column or (window.width or 0) < 0:
+    if window.column < 0 or (window.width or 0) < 0:
         raise UsageError(f"window: got column {window.column} and width {window.width}, expected none below 0")
     widths = adapter.layout.table[:, 3] - window.column
     if window.width is not None:

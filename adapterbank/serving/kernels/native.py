@@ -7,9 +7,8 @@ dtype. Calls let go of Python's lock and use as many threads as torch does.
 from __future__ import annotations
 
 import ctypes
-import os
+import importlib.resources
 import subprocess
-import sys
 import tempfile
 from collections.abc import Sequence
 from functools import cache
@@ -26,8 +25,9 @@ from adapterbank.serving.packed.fixed import FixedAdapter
 from adapterbank.serving.packed.raw import RawAdapter
 from adapterbank.serving.packed.rmm import RmmAdapter
 
-SOURCE = os.path.join(os.path.dirname(__file__), "loops.cpp")
-_FLAGS = ("-std=c++17", "-O3", "-march=native", "-ffp-contract=off", "-fPIC", "-shared")
+_SOURCE = importlib.resources.files("adapterbank.serving.kernels") / "loops.cpp"
+_FLAGS = ("-std=c++17", "-O3", "-ffp-contract=off", "-fPIC", "-shared")
+_ATTEMPTS = (("-march=native", "-fopenmp"), ("-march=native",), ())  # not every compiler has both
 _TYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
 _STORES = {"float32": 0, "bfloat16": 1, "float16": 2, "int8": 3, "int4": 4}
 _LONG, _AT = ctypes.c_int64, ctypes.c_void_p
@@ -43,12 +43,20 @@ class _Member(ctypes.Structure):
 
 
 class _Buffer(ctypes.Structure):
-    _fields_ = (("out", _AT), ("type", ctypes.c_int), ("column", _LONG), ("width", _LONG), ("weight", ctypes.c_float))
+    _fields_ = (
+        ("out", _AT),
+        ("type", ctypes.c_int),
+        ("column", _LONG),
+        ("width", _LONG),
+        ("weight", ctypes.c_float),
+        ("bytes", _LONG),
+    )
 
 
 class _Codes(ctypes.Structure):
     _fields_ = (
-        ("words", _AT), ("widths", _AT), ("columns", _AT), ("scales", _AT), ("components", _LONG), ("table", _AT), ("pitches", _AT)
+        ("words", _AT), ("widths", _AT), ("columns", _AT), ("scales", _AT), ("components", _LONG), ("table", _AT),
+        ("pitches", _AT),
     )  # fmt: skip
 
 
@@ -78,7 +86,8 @@ def _at(tensor: Tensor | None) -> ctypes.c_void_p:
 
 
 def _buffer(out: Tensor, window: Window) -> _Buffer:
-    return _Buffer(_at(out), _TYPES[out.dtype], window.column, -1 if window.width is None else window.width, window.weight)
+    width = -1 if window.width is None else window.width
+    return _Buffer(_at(out), _TYPES[out.dtype], window.column, width, window.weight, out.nbytes)
 
 
 def _lines(adapter: Packed) -> _Lines:
@@ -111,17 +120,18 @@ def _library() -> ctypes.CDLL:
 
 @cache
 def _built() -> ctypes.CDLL:
-    path = compiler()
     with tempfile.TemporaryDirectory(prefix="adapterbank-") as folder:
-        target = os.path.join(folder, "loops.so")
-        tail = ["-o", target, SOURCE]
-        attempts = [[path or "c++", *_FLAGS, *extra, *tail] for extra in (["-fopenmp"], [])]  # Apple's clang has no OpenMP
-        done = [subprocess.run(each, capture_output=True, text=True, check=False) for each in attempts[:1]]
-        if done[-1].returncode:
-            done.append(subprocess.run(attempts[1], capture_output=True, text=True, check=False))
-        if done[-1].returncode:
-            raise PlatformError(
-                f"backend 'compiled': {path} failed with code {done[-1].returncode}: {done[-1].stderr[-500:]}",
-                hint="backend 'reference' needs no compiler",
-            )
-        return ctypes.CDLL(target)
+        target = f"{folder}/loops.so"
+        for flags in _ATTEMPTS:
+            done = _compile([*_FLAGS, *flags, "-o", target, "-x", "c++", "-"])
+            if done.returncode == 0:
+                return ctypes.CDLL(target)
+    raise PlatformError(
+        f"backend 'compiled': {compiler()} failed with code {done.returncode}: {done.stderr[-500:]}",
+        hint="backend 'reference' needs no compiler",
+    )
+
+
+def _compile(arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    command = [compiler() or "c++", *arguments]
+    return subprocess.run(command, input=_SOURCE.read_text(encoding="utf-8"), capture_output=True, text=True, check=False)
