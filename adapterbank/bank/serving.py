@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Literal
 
 from adapterbank.bank.opened import Opened
 from adapterbank.errors import UsageError
@@ -32,6 +32,7 @@ class Serving(Opened):
         host_budget: str | int = 0,
         backend: str = "auto",
         shard: tuple[int, int] | None = None,
+        plan: Mapping[str, Literal["column", "row"]] | None = None,
     ) -> Resident:
         """Load ``refs``, or all members of ``basis``, for buffers of ``dtype`` on ``device``.
 
@@ -40,20 +41,23 @@ class Serving(Opened):
         ``float16``, ``int8`` or ``int4`` (rows with a scale each). ``rank`` is that of every module in a buffer (by default the
         largest that it has). ``budget`` bounds the bytes of adapters on the device, ``host_budget`` those in host memory; the
         others stay on the disk. ``backend``: ``auto``, ``reference``, ``compiled``, ``triton``. ``shard`` is (worker, workers)
-        of tensor parallelism.
+        of tensor parallelism; ``plan`` says by pattern of the module's name whether its weight is split by ``column`` (rows of
+        B) or ``row`` (rows of A), by default as for a Llama.
 
         Raises NotFoundError, IncompatibleError, UsageError; PlatformError for a device or backend that cannot run here.
         """
         import torch
 
         from adapterbank.serving.resident import Resident
+        from adapterbank.serving.slots import LLAMA
         from adapterbank.ways.serve import BankSource, Wanted
 
         if isinstance(refs, str):
             raise UsageError(f"got the text {refs!r} where a list of references is expected: [{refs!r}]")
         if dtype not in DTYPES:
             raise UsageError(f"dtype {dtype!r}: expected one of {', '.join(DTYPES)}")
-        source = BankSource(self.rooms, Wanted(tuple(refs), basis, form, store, rank, shard, device))
+        wanted = Wanted(tuple(refs), basis, form, store, rank, shard, LLAMA if plan is None else plan, device)
+        source = BankSource(self.rooms, wanted)
         return Resident(
             source, device=device, dtype=getattr(torch, dtype), budget=size(budget, "budget"),
             host_budget=size(host_budget, "host_budget"), backend=backend,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -25,7 +25,7 @@ from adapterbank.serving.packed.fixed import FixedAdapter
 from adapterbank.serving.packed.raw import RawAdapter
 from adapterbank.serving.packed.rmm import ResidentBasis, RmmAdapter
 from adapterbank.serving.packed.stored import STORES
-from adapterbank.serving.slots import SlotLayout
+from adapterbank.serving.slots import LLAMA, Plan, SlotLayout
 from adapterbank.ways.coding import FIXED
 from adapterbank.ways.joinable import plain_lora, same_base_model
 from adapterbank.ways.load import load
@@ -40,7 +40,7 @@ FORMS = ("auto", "rmm", "fixed", "raw")
 class Wanted:
     """What to serve: ``refs``, or all members of ``basis``; from which ``form``; ``store`` is how numbers of a basis or of raw
     factors are resident (None: as they are stored); ``rank`` is the buffer's (None: the largest of each module); ``shard`` is
-    (worker, workers)."""
+    (worker, workers) of tensor parallelism by ``plan``."""
 
     refs: tuple[str, ...] = ()
     basis: str | None = None
@@ -48,6 +48,7 @@ class Wanted:
     store: str | None = None
     rank: int | None = None
     shard: tuple[int, int] | None = None
+    plan: Plan = field(default_factory=lambda: LLAMA)
     device: str = "cpu"
 
     def __post_init__(self) -> None:
@@ -85,7 +86,7 @@ class BankSource:
         shapes: list[ModuleShape] = [shape for version in chosen for shape in version.modules]
         if layout is None:
             whole = SlotLayout.of(shapes, wanted.rank)
-            layout = whole if wanted.shard is None else whole.shard(*wanted.shard)
+            layout = whole if wanted.shard is None else whole.shard(*wanted.shard, wanted.plan)
         for shape in shapes:
             layout.check_holds(shape)
         self.layout = layout

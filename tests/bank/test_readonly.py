@@ -37,6 +37,12 @@ def listing(place):
 
 
 READS = {
+    "serving": lambda bank, out: bank.serving(["sql"], backend="reference").factors("sql"),
+    "is_base_model": lambda bank, out: bank.is_base_model("tiny/encoder", "tiny/encoder"),
+    "launch_flags": lambda bank, out: bank.launch_flags(["sql"], server="vllm"),
+    "materialize": lambda bank, out: bank.materialize(["sql"], out),
+    "plan_directory": lambda bank, out: bank.plan_directory("sql", Order()),
+    "write_directory": lambda bank, out: bank.write_directory(bank.plan_directory("sql", Order()), out),
     "find": lambda bank, out: bank.find("sql@prod"),
     "versions": lambda bank, out: bank.versions(where="rank=6"),
     "select": lambda bank, out: bank.select(["sql"]),

@@ -1,32 +1,43 @@
 """A bank that is resident: every form gives what the bank reconstructs, in one buffer, alone, together, merged and applied."""
 
+import shutil
 import threading
 from functools import partial
 
 import pytest
 import torch
 
+from adapterbank import Bank
 from adapterbank.errors import IncompatibleError, NotFoundError, UsageError
 from adapterbank.lora.adapter import Adapter
 from adapterbank.lora.delta import delta, delta_error
+from tests.adapters import write_adapter
 
 LLAMA = {"layers.0.q_proj": (24, 16), "layers.0.down_proj": (16, 40), "layers.1.q_proj": (24, 16)}
 NAMES = ("sql", "math", "law", "art")
 
 
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    """Four adapters with a basis b1, fixed-width forms and an alias; art lacks a module and has a lower rank in one."""
+    folder = tmp_path_factory.mktemp("prepared")
+    with Bank.open(folder / "bank", create=True) as bank:
+        for seed, name in enumerate(NAMES):
+            modules = {k: v for k, v in LLAMA.items() if name != "art" or k != "layers.1.q_proj"}
+            pattern = {"layers.0.down_proj": 2} if name == "art" else {}
+            made = write_adapter(folder / name, modules=modules, seed=seed, alpha=4 + seed, rank_pattern=pattern)
+            bank.register(made, name=name)
+            bank.encode(name, max_error=0.3, codec="fixed")
+        bank.build_basis("b1", [f"{name}@1" for name in NAMES], components=2, codec="rmm", force=True)
+        bank.set_alias("sql", "prod", 1)
+    return folder / "bank"
+
+
 @pytest.fixture
-def four(bank, make):
-    """Four adapters with a basis b1, fixed-width forms, and an alias; art lacks a module and has a lower rank in another."""
-    for seed, name in enumerate(NAMES):
-        modules = {k: v for k, v in LLAMA.items() if name != "art" or k != "layers.1.q_proj"}
-        pattern = {"layers.0.down_proj": 2} if name == "art" else {}
-        bank.register(make(name, modules=modules, seed=seed, alpha=4 + seed, rank_pattern=pattern), name=name)
-    bank.build_basis("b1", [f"{name}@1" for name in NAMES], components=2, codec="rmm", force=True)
-    for name in NAMES:
-        bank.encode(name, max_error=0.3, codec="fixed")
-    bank.set_alias("sql", "prod", 1)
-    bank.serving = partial(bank.serving, backend="reference")
-    return bank
+def four(prepared, tmp_path):
+    with Bank.open(shutil.copytree(prepared, tmp_path / "four")) as bank:
+        bank.serving = partial(bank.serving, backend="reference")
+        yield bank
 
 
 def served(resident, ref):
@@ -95,7 +106,6 @@ def test_it_stays_on_the_version_of_the_basis_that_it_loaded(four):
     four.build_basis("b1", ["sql@1", "math@1", "law@1"], components=1, codec="rmm", force=True)
     again = resident.factors("math")
     assert all(torch.equal(before[name].B, again[name].B) for name in before)
-    four.remove_basis("b1@1") if hasattr(four, "remove_basis") else None
 
 
 def test_the_buffer_has_the_rank_that_was_asked_for(four):
