@@ -35,8 +35,8 @@ class Source:
 
     data: Path
     family: str = "r16"
-    validation: int = 128
-    test: int = 192
+    validation: int = 96
+    test: int = 160
     seed: int = 0
 
     def lines(self, half: Half) -> int:

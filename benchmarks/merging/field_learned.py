@@ -29,7 +29,7 @@ class Lesson:
     name: str
     procedure: str
     options: Mapping[str, Any] = field(default_factory=dict)
-    sentences: int = 128
+    sentences: int = 96
 
 
 LESSONS = (
