@@ -7,6 +7,7 @@ import torch
 
 from adapterbank import Bank
 from adapterbank.errors import NotFoundError, StorageError, UsageError
+from adapterbank.ways.materialize import Order
 from tests import hook
 
 

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
+from adapterbank.cli.documents.servers import LoadedDocument
 from tests.adapters import write_adapter
 from tests.bank.variants import with_dora
+from tests.cli.conforming import faults
 from tests.cli.conftest import Run
+from tests.sglang import sglang as sglang
 
 LLAMA = {"model.layers.0.self_attn.q_proj": (16, 12), "model.layers.0.mlp.down_proj": (12, 20)}
 
@@ -53,3 +57,17 @@ def test_what_a_server_could_not_serve_is_refused_at_registration_and_leaves_not
     told = run("register", write_adapter(tmp_path / "wide", LLAMA, rank=24), "--name", "wide", "--for", "vllm")
     assert told.code == 0 and "--max-lora-rank 32" in told.err
     assert run("register", folder, "--name", "dora", "--for", "peft").code == 0
+
+
+def test_a_running_sglang_is_told_to_load(run: Run, tmp_path: Path, sglang: Any):
+    address, seen, says = sglang
+    llama(run, tmp_path, "l1")
+    loaded = run("load", "l1", tmp_path / "out", "--url", address, "--pinned", "--json").json
+    assert faults(LoadedDocument, loaded) == []
+    path = str(tmp_path / "out" / "l1@1")
+    assert loaded == {"ref": "l1@1", "name": "l1@1", "path": path, "server": address}
+    assert seen == [("/load_lora_adapter", {"lora_name": "l1@1", "lora_path": path, "pinned": True})]
+    assert "l1@1 is loaded in" in run("load", "l1", tmp_path / "out", "--url", address).out
+    says.append((400, {"error_message": "too large"}))
+    refused = run("load", "l1", tmp_path / "out", "--url", address, "--json")
+    assert refused.code == 16 and "too large" in refused.error["message"]
