@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -103,6 +103,11 @@ class SlotLayout:
     def size(self) -> int:
         """Elements of a buffer."""
         return sum(place.size for place in self.places)
+
+    @cached_property
+    def cached(self) -> dict[Any, Any]:
+        """What a backend keeps with the layout: tables on a device."""
+        return {}
 
     @cached_property
     def table(self) -> Tensor:

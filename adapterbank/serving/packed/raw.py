@@ -10,7 +10,7 @@ from torch import Tensor
 
 from adapterbank.lora.adapter import Adapter
 from adapterbank.lora.pack import pack
-from adapterbank.serving.packed.rmm import ABSENT, held_rows
+from adapterbank.serving.packed.rmm import ABSENT, alignment, held_rows
 from adapterbank.serving.packed.stored import Stored
 from adapterbank.serving.slots import SlotLayout
 
@@ -20,7 +20,8 @@ class RawAdapter:
     """``values`` and ``scales`` of all modules one after the other, each as :class:`Stored` has it, scaling folded into B.
 
     ``table [places, 4]`` int64 says of each place where its values begin, its first row among all, and its rank (ABSENT where
-    the adapter lacks the module); the fourth column is for adapters over a basis. ``rank`` is the largest.
+    the adapter lacks the module); the fourth column is for adapters over a basis. ``rank`` is the largest, ``align`` their
+    :func:`~adapterbank.serving.packed.rmm.alignment`.
     """
 
     layout: SlotLayout
@@ -29,6 +30,7 @@ class RawAdapter:
     scales: Tensor | None
     table: Tensor
     rank: int
+    align: int = 1
 
     @classmethod
     def of(cls, adapter: Adapter, layout: SlotLayout, store: str) -> RawAdapter:
@@ -49,7 +51,10 @@ class RawAdapter:
         values = torch.cat([each.values.flatten() for each in found]) if found else torch.zeros(0)
         scales = [each.scales for each in found if each.scales is not None]
         rank = max((row[2] for row in table), default=0)
-        return cls(layout, store, values, torch.cat(scales) if scales else None, torch.tensor(table).view(-1, 4), max(rank, 0))
+        return cls(
+            layout, store, values, torch.cat(scales) if scales else None, torch.tensor(table).view(-1, 4), max(rank, 0),
+            alignment(table),
+        )  # fmt: skip
 
     @property
     def nbytes(self) -> int:
