@@ -106,8 +106,8 @@ def measure(
 
 
 def _apart(runner: Runner, names: Sequence[str]) -> Iterator[Row]:
-    found = zip(names, runner.apart(names, "validation"), runner.apart(names, "test"), strict=True)
-    return (Row(name, "", 0, validation.scores, test) for name, validation, test in found)
+    found = zip(names, runner.apart(names), strict=True)
+    return (Row(name, "", 0, validation.scores, test) for name, (validation, test) in found)
 
 
 def _learned(runner: Runner, alone: Scores) -> tuple[list[Row], dict[str, str]]:

@@ -21,7 +21,7 @@ from benchmarks.merging.field_learned import artefacts
 from benchmarks.merging.field_trials import Trial
 
 ORIGINALS, OFF = "originals", "no adapter"
-APART = (ORIGINALS, OFF, "RMM, p = 1", "RMM, p = 2", "RMM, p = 3", "coder, 0.2 bits")
+APART = (ORIGINALS, OFF, "coder, 0.2 bits", "RMM, p = 1", "RMM, p = 2", "RMM, p = 3")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,14 +59,16 @@ def judged(source: Source, work: Path, trial: Trial, half: Half) -> Outcome:
     return Outcome(source.judge().one(half, found.adapter), seconds, size)
 
 
-def apart(source: Source, name: str, half: Half) -> Outcome:
-    """One of :data:`APART`: nothing is merged, every task has an adapter of its own, or none; bytes of all of them together."""
+def apart(source: Source, name: str) -> tuple[Outcome, Outcome]:
+    """One of :data:`APART` on the validation and on the test half: nothing is merged, every task has an adapter of its own, or
+    none; bytes of all of them together."""
     judge, family = source.judge(), source.read()
     if name == OFF:
-        return Outcome(judge.one(half, None))
+        return Outcome(judge.one("validation", None)), Outcome(judge.one("test", None))
     start = time.process_time()
     forms, size = _forms(name, family.adapters)
-    return Outcome(judge.each(half, forms), time.process_time() - start, size)
+    seconds = time.process_time() - start
+    return Outcome(judge.each("validation", forms), seconds, size), Outcome(judge.each("test", forms), seconds, size)
 
 
 def _forms(name: str, adapters: Mapping[str, Adapter]) -> tuple[Mapping[str, Adapter], int]:

@@ -33,11 +33,12 @@ class Runner:
         found = self._done({key: (function, (self.source, self.work, *rest)) for key, (function, rest) in jobs.items()})
         return [Outcome(**found[_key("trial", half, asdict(trial))]) for trial in trials]
 
-    def apart(self, names: Sequence[str], half: Half) -> list[Outcome]:
-        """The outcome of every way to keep the adapters apart."""
-        jobs: dict[str, Job] = {_key("apart", half, name): (field_jobs.apart, (self.source, name, half)) for name in names}
+    def apart(self, names: Sequence[str]) -> list[tuple[Outcome, Outcome]]:
+        """The outcome of every way to keep the adapters apart, on both halves."""
+        jobs: dict[str, Job] = {_key("apart", "both", name): (field_jobs.apart, (self.source, name)) for name in names}
         found = self._done(jobs)
-        return [Outcome(**found[_key("apart", half, name)]) for name in names]
+        pairs = (found[_key("apart", "both", name)] for name in names)
+        return [(Outcome(**validation), Outcome(**test)) for validation, test in pairs]
 
     def lessons(self, lessons: Sequence[Lesson]) -> dict[str, float]:
         """The processor's seconds of every calibration; its artefacts are in the folder."""

@@ -112,8 +112,9 @@ def judged(source: Source, work: Path, trial: Trial, half: str) -> Outcome:
     return Outcome(dict.fromkeys(TASKS, 0.7 - abs(scale - 0.3) if half == "validation" else 0.5 + scale), 1.0, 10)
 
 
-def apart(source: Source, name: str, half: str) -> Outcome:
-    return Outcome(dict.fromkeys(TASKS, {ORIGINALS: 0.9, OFF: 0.4}.get(name, 0.85)))
+def apart(source: Source, name: str) -> tuple[Outcome, Outcome]:
+    found = Outcome(dict.fromkeys(TASKS, {ORIGINALS: 0.9, OFF: 0.4}.get(name, 0.85)))
+    return found, found
 
 
 @pytest.fixture
