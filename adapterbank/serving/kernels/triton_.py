@@ -72,29 +72,23 @@ def write(adapters: Sequence[Packed], outs: Sequence[Tensor], windows: Sequence[
 
 def _launch(jobs: Sequence[_Job]) -> None:
     item, out, window = jobs[0].adapter, jobs[0].out, jobs[0].window
-    grid = _grid(item.layout, out.device)
-    many = len(jobs) > 1
+    grid, lines = _grid(item.layout, out.device), [_line(job) for job in jobs] if len(jobs) > 1 else []
+    common = (_several(lines, out.device) if lines else grid.places, grid.places, grid.tiles, len(jobs))
     last = (window.column, -1 if window.width is None else window.width, window.weight)
-    lines = [_line(job) for job in jobs] if many else []
-    several = _several(lines, out.device) if many else grid.places
     options: dict[str, Any] = {
-        "MANY": many, "WINDOW": any(job.window != ALL for job in jobs), "ROWS": grid.rows, "COLUMNS": grid.columns,
+        "ALIGN": gcd(grid.align, *(_align(job, bool(lines)) for job in jobs)),
+        "MANY": bool(lines), "WINDOW": any(job.window != ALL for job in jobs), "ROWS": grid.rows, "COLUMNS": grid.columns,
         "enable_fp_fusion": False,  # sums are those of the reference, bit by bit
     }  # fmt: skip
     programs = (len(grid.tiles) * len(jobs),)
-    with torch.cuda.device_of(out):
+    with torch.cuda.device(out.device if out.is_cuda else -1):
         if isinstance(item, FixedAdapter):
-            tiles.unpack[programs](
-                *_codes(item), out, several, grid.places, grid.tiles, len(jobs), item.widths.shape[1], item.widest, *last,
-                ALIGN=grid.align, **options,
-            )  # fmt: skip
+            tiles.unpack[programs](*_codes(item), out, *common, item.widths.shape[1], item.widest, *last, **options)
             return
         values, scales, table, coefficients = _lines(item)
-        tiles.combine[programs](
-            values, scales, table, coefficients, out, several, grid.places, grid.tiles, len(jobs), *_strides(item), *last,
-            P=item.basis.p if isinstance(item, RmmAdapter) else 0, INT4=_store(item) == "int4", SCALED=scales is not values,
-            ALIGN=gcd(grid.align, *(_align(job.adapter) for job in jobs)), **options,
-        )  # fmt: skip
+        options |= {"INT4": _store(item) == "int4", "SCALED": scales is not values}
+        options["P"] = item.basis.p if isinstance(item, RmmAdapter) else 0
+        tiles.combine[programs](values, scales, table, coefficients, out, *common, *_strides(item), *last, **options)
 
 
 def _codes(item: FixedAdapter) -> tuple[Tensor, ...]:
@@ -119,8 +113,12 @@ def _store(item: RmmAdapter | RawAdapter) -> str:
     return item.basis.store if isinstance(item, RmmAdapter) else item.store
 
 
-def _align(item: Known) -> int:
-    return 1 if isinstance(item, FixedAdapter) else item.align
+def _align(job: _Job, addresses: bool) -> int:
+    """What divides the places that a job reads and, where a program is not told, the addresses themselves."""
+    item = job.adapter
+    values = item.words if isinstance(item, FixedAdapter) else _lines(item)[0]
+    found = 16 if isinstance(item, FixedAdapter) else item.align
+    return gcd(found, values.data_ptr(), job.out.data_ptr()) if addresses else found
 
 
 def _line(job: _Job) -> tuple[int, ...]:
@@ -151,7 +149,7 @@ def _grid(layout: SlotLayout, device: torch.device) -> Grid:
     """Made once for a layout and a device, kept with the layout."""
     found = layout.cached.get(("tiles", device))
     if found is None:
-        columns = triton.next_power_of_2(max(place.whole.rank for place in layout))
+        columns = max(2, triton.next_power_of_2(max(place.whole.rank for place in layout)))
         rows = max(16, _TILE // columns)
         tiles = [
             (index, side, row)
