@@ -115,11 +115,11 @@ def _codes(adapter: FixedAdapter) -> _Codes:
 
 def _library() -> ctypes.CDLL:
     with _building:  # threads that come first together build once
-        return _built()
+        return built()
 
 
 @cache
-def _built() -> ctypes.CDLL:
+def built() -> ctypes.CDLL:
     with tempfile.TemporaryDirectory(prefix="adapterbank-") as folder:
         target = f"{folder}/loops.so"
         for flags in _ATTEMPTS:
