@@ -15,7 +15,7 @@ import torch
 from adapterbank.errors import PlatformError, UsageError
 from adapterbank.lora.adapter import Adapter, Factors
 from adapterbank.serving import kernels
-from adapterbank.serving.kernels import native
+from adapterbank.serving.kernels import fused, native
 from adapterbank.serving.kernels.reference import Window
 from adapterbank.serving.packed.fixed import FixedAdapter
 from adapterbank.serving.packed.raw import RawAdapter
@@ -120,6 +120,17 @@ def test_coefficients_of_every_dtype(backend, coefficients):
     loss = 0 if coefficients == torch.bfloat16 else 1e-6  # else products are not exact, and torch may fuse them with the sum
     for one, other in zip(written(backend, items), written("reference", items), strict=True):
         torch.testing.assert_close(one, other, rtol=10 * loss, atol=loss)
+
+
+@pytest.mark.parametrize(("form", "store"), FORMS)
+def test_what_torch_compiles_for_a_gpu_is_the_same_before_it_is_compiled(form, store, monkeypatch):
+    monkeypatch.setattr(fused, "_compiled", lambda function: function)
+    for layout, windows in (("own", [Window()] * 3), ("wide", [Window(0, 4, -0.7), Window(3, None, 0.5), Window(1, 5)])):
+        items = residents(form, store, LAYOUTS[layout])
+        outs = written("reference", items, windows=windows)
+        found = [torch.full_like(out, 7.0) for out in outs]
+        fused.write(items, found, windows)
+        check("compiled", found, outs)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
