@@ -34,7 +34,7 @@ def measured_field(given: argparse.Namespace) -> Report:
     if lacking:
         print(f"field: no {', '.join(lacking)}: name a folder of adapters with --data, and install 'demo'", file=sys.stderr)
         sys.exit(2)
-    found = field.measure(Source(given.data), _told, given.work, given.quick, not given.without_data)
+    found = field.measure(Source(given.data), _told, given.work, given.quick, given.learn)
     print(f"{field_pages.table(found)}\n\n{field_pages.verdict(found)}\n", flush=True)
     if not given.quick:
         field_pages.draw(found, given.docs)
@@ -70,7 +70,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; all by default")
     parser.add_argument("--quick", action="store_true", help="small sizes: to see that it runs; field stores nothing then")
     parser.add_argument("--data", type=Path, default=DATA, help="field: folder of real adapters; default: ../shared/adapters")
-    parser.add_argument("--without-data", action="store_true", help="field: only methods that learn nothing")
+    parser.add_argument(
+        "--learn", nargs="*", choices=field.LEARNED, default=field.LEARNED, help="field: of what is learned; all"
+    )
     parser.add_argument("--work", type=Path, help="field: an existing folder in which a run that was cut off goes on")
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--docs", type=Path, default=DOCS)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean
@@ -19,10 +19,12 @@ from benchmarks.merging.field_halves import Scores, Source, standard_error
 from benchmarks.merging.field_jobs import APART, OFF, ORIGINALS, Outcome
 from benchmarks.merging.field_learned import LESSONS, learned_trials, weighted_trials
 from benchmarks.merging.field_run import Runner
-from benchmarks.merging.field_trials import Trial, grid
+from benchmarks.merging.field_trials import SAME, Trial, grid
 from benchmarks.rate_distortion.packing import processes
 
 QUICK = 16  # sentences of a task in each half
+SOUP = "greedy_soup"
+LEARNED = (SOUP, *(lesson.name for lesson in LESSONS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +63,11 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """All rows, best on the test half first; ``refused`` methods with their reasons."""
+    """All rows, best on the test half first; methods ``without`` a row, with their reasons."""
 
     source: Source
     rows: tuple[Row, ...]
-    refused: Mapping[str, str]
+    without: Mapping[str, str]
 
     @property
     def merges(self) -> list[Row]:
@@ -88,21 +90,34 @@ class Table:
 
 
 def measure(
-    source: Source, told: Callable[[str], None], work: Path | None = None, quick: bool = False, learned: bool = True
+    source: Source,
+    told: Callable[[str], None],
+    work: Path | None = None,
+    quick: bool = False,
+    learned: Sequence[str] = LEARNED,
 ) -> Table:
-    """The table. ``work`` is a folder in which a run that was cut off finds its results; ``quick`` takes a part of it."""
+    """The table. ``work`` is a folder in which a run that was cut off finds its results; ``quick`` takes a part of it.
+
+    ``learned`` names the lessons to be learned, of :data:`LEARNED`; what is not among them gets no row.
+    """
     source = replace(source, validation=QUICK, test=QUICK) if quick else source
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     with tempfile.TemporaryDirectory() as folder, processes(min(2, cores)) as pool:
         runner = Runner(source, work or Path(folder), pool, told)
         apart = list(_apart(runner, APART[:2] if quick else APART))
         alone = apart[0].validation
-        trials = grid(quick) + ([] if quick else weighted_trials(alone))
-        rows, refused = _chosen(runner, trials, {})
-        if learned and not quick:
-            more, reasons = _learned(runner, alone)
-            rows, refused = rows + more, refused | reasons
-    return Table(source, tuple(sorted([*apart, *rows], key=lambda row: (-row.test, row.name))), refused)
+        rows, without = _chosen(runner, grid(quick) + ([] if quick else weighted_trials(alone)), {})
+        more, reasons = _learned(runner, alone, () if quick else learned)
+    rows += more
+    without |= SAME | reasons | _left_out({row.name for row in rows}, learned)
+    return Table(source, tuple(sorted([*apart, *rows], key=lambda row: (-row.test, row.name))), without)
+
+
+def _left_out(measured: Collection[str], learned: Sequence[str]) -> dict[str, str]:
+    """Methods whose lesson was not asked for."""
+    methods = {trial.method for lesson in LESSONS if lesson.name not in learned for trial in learned_trials(lesson)}
+    methods |= {SOUP} - {*learned}
+    return {name: "nothing was learned for it in this run" for name in sorted(methods) if name not in measured}
 
 
 def _apart(runner: Runner, names: Sequence[str]) -> Iterator[Row]:
@@ -110,18 +125,25 @@ def _apart(runner: Runner, names: Sequence[str]) -> Iterator[Row]:
     return (Row(name, "", 0, validation.scores, test) for name, (validation, test) in found)
 
 
-def _learned(runner: Runner, alone: Scores) -> tuple[list[Row], dict[str, str]]:
+def _learned(runner: Runner, alone: Scores, names: Sequence[str]) -> tuple[list[Row], dict[str, str]]:
     """Rows of methods that learn."""
-    soup, seconds = runner.soup(alone)
-    learning = runner.lessons(LESSONS)
-    trials = [soup] + [trial for lesson in LESSONS for trial in learned_trials(lesson)]
-    return _chosen(runner, trials, learning | {"": seconds})
+    lessons = [lesson for lesson in LESSONS if lesson.name in names]
+    learning = runner.lessons(lessons)
+    trials = [trial for lesson in lessons for trial in learned_trials(lesson)]
+    if SOUP in names:
+        soup, learning[SOUP] = runner.soup(alone)
+        trials.append(soup)
+    return _chosen(runner, trials, learning)
 
 
 def _chosen(runner: Runner, trials: Sequence[Trial], learning: Mapping[str, float]) -> tuple[list[Row], dict[str, str]]:
     """Of every method and rank the trial that is best on the validation half, judged on the other; reasons of those refused."""
     outcomes = dict(zip(range(len(trials)), runner.trials(trials, "validation"), strict=True))
-    refused = {trials[number].method: found.refused for number, found in outcomes.items() if found.refused}
+    refused = {
+        trials[number].method: f"it refuses these adapters ({found.refused})"
+        for number, found in outcomes.items()
+        if found.refused
+    }
     rows: dict[tuple[str, int], list[int]] = {}
     for number, found in outcomes.items():
         if not found.refused:
@@ -131,6 +153,6 @@ def _chosen(runner: Runner, trials: Sequence[Trial], learning: Mapping[str, floa
     made = []
     for (row, number), test in zip(best.items(), tests, strict=True):
         trial = trials[number]
-        cost = learning.get(trial.lesson or "", 0.0) if trial.lesson or trial.method == "greedy_soup" else 0.0
+        cost = learning.get(trial.lesson or trial.method, 0.0)
         made.append(Row(row[0], trial.setting, row[1], outcomes[number].scores, test, len(rows[row]), cost))
     return made, refused

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 from statistics import mean
@@ -11,7 +10,6 @@ from typing import Any
 from benchmarks.merging.field import Row, Table
 from benchmarks.merging.field_halves import standard_error
 from benchmarks.merging.field_jobs import OFF, ORIGINALS
-from benchmarks.merging.field_trials import SAME
 
 _HEAD = "| method | setting | rank | validation, % | test, % | gap closed | seconds |\n|---|---|---:|---:|---:|---:|---:|"
 _PICTURE = "merging-field.png"
@@ -41,7 +39,7 @@ def verdict(found: Table) -> str:
         words.append(
             f"Below the plain average ({100 * average.test:.1f} %): {', '.join(f'`{name}`' for name in below) or 'none'}."
         )
-    return "\n".join(words + [f"- `{name}` has no row: {why}." for name, why in _without_rows(found)])
+    return "\n".join([*words, "", *(f"- `{name}` has no row: {why}." for name, why in found.without.items())])
 
 
 def draw(found: Table, folder: Path) -> Path:
@@ -89,8 +87,3 @@ def _share(found: Table, row: Row) -> str:
 
 def _named(row: Row) -> str:
     return f"`{row.name}` ({row.setting}) at rank {row.rank}"
-
-
-def _without_rows(found: Table) -> Iterator[tuple[str, str]]:
-    yield from SAME.items()
-    yield from ((name, f"it refuses these adapters ({why})") for name, why in found.refused.items())

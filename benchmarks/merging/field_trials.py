@@ -70,9 +70,9 @@ def _sums() -> Iterator[Trial]:
 
 
 def _elementwise() -> Iterator[Trial]:
-    yield from _each("ties", [*_scales(1.0, 1.5, 2.0, density=0.2), *_scales(1.0, 1.5, density=0.5)])
+    yield from _each("ties", [*_scales(0.7, 1.0, 1.5, density=0.2), *_scales(0.7, 1.0, density=0.5)])
     yield from _each("ties", _scales(1.5, density=0.2), prepare=_PICO)
-    yield from _each("ties", _scales(1.0, 1.5, density=0.2), WIDE)
+    yield from _each("ties", _scales(0.7, 1.0, density=0.2), WIDE)
     yield from _each("dare_linear", _scales(0.3, 0.4, density=0.8))
     yield from _each("dare_ties", _scales(1.0, 1.5, density=0.8))
     yield from _each("knots", _scales(0.6, 1.0, 1.5, density=0.2))
@@ -87,8 +87,8 @@ def _spectral() -> Iterator[Trial]:
     for method in ("iso_c", "iso_cts"):
         yield from _each(method, _scales(1.0, 1.5, 2.5))
         yield from _each(method, _scales(0.6, 1.0), WIDE)
-    yield from _each("cart", _scales(0.1, 0.3, 0.5))
-    yield from _each("compress_then_merge", [*_scales(0.75, **_TIES), *_scales(0.75, 1.25, **_ISO)])
+    yield from _each("cart", _scales(0.1, 0.5, 1.0))
+    yield from _each("compress_then_merge", [*_scales(0.75, **_TIES), *_scales(0.5, 0.75, **_ISO)])
     yield from _each("opcm", [{"alpha": 0.5}, {"alpha": 0.5, "k_max": WIDE}])
     yield from _each("sub_moe", [{}])
 

@@ -35,9 +35,9 @@ def row(name: str, test: float, rank: int = 16, validation: float = 0.5, **more:
     return Row(name, "scale 1", rank, dict.fromkeys(TASKS, validation), Outcome(dict.fromkeys(TASKS, test), 0.5, 1000), **more)
 
 
-def table(*rows: Row, refused: dict[str, str] | None = None) -> Table:
+def table(*rows: Row, without: dict[str, str] | None = None) -> Table:
     ends = (row(OFF, 0.6, 0), row(ORIGINALS, 0.8, 0))
-    return Table(Source(Path("nowhere")), tuple(sorted([*ends, *rows], key=lambda one: -one.test)), refused or {})
+    return Table(Source(Path("nowhere")), tuple(sorted([*ends, *rows], key=lambda one: -one.test)), without or {})
 
 
 def test_every_method_has_trials_or_a_reason() -> None:
@@ -132,7 +132,7 @@ def fabricated(monkeypatch: pytest.MonkeyPatch) -> list[Trial]:
 
 
 def test_settings_are_chosen_on_the_validation_half(fabricated: list[Trial]) -> None:
-    found = field.measure(Source(Path("nowhere")), lambda _: None, learned=False)
+    found = field.measure(Source(Path("nowhere")), lambda _: None, learned=())
     best = next(one for one in found.merges if (one.name, one.rank) == ("task_arithmetic", 16))
     assert best.setting.startswith("scale 0.3")
     assert best.test == pytest.approx(0.8)
@@ -141,13 +141,19 @@ def test_settings_are_chosen_on_the_validation_half(fabricated: list[Trial]) -> 
     assert len(fabricated) == len(grid()) + len(WEIGHTED) + len(found.merges), "one look at the test half for each row"
 
 
+def test_every_method_has_a_row_or_is_said_to_have_none(fabricated: list[Trial]) -> None:
+    found = field.measure(Source(Path("nowhere")), lambda _: None, learned=())
+    assert {one.name for one in found.merges} | found.without.keys() == METHODS.keys()
+    assert not {one.name for one in found.merges} & found.without.keys()
+
+
 def test_a_run_that_was_cut_off_goes_on(fabricated: list[Trial], tmp_path: Path) -> None:
-    first = field.measure(Source(Path("nowhere")), lambda _: None, tmp_path, learned=False)
+    first = field.measure(Source(Path("nowhere")), lambda _: None, tmp_path, learned=())
     asked = len(fabricated)
-    assert field.measure(Source(Path("nowhere")), lambda _: None, tmp_path, learned=False) == first
+    assert field.measure(Source(Path("nowhere")), lambda _: None, tmp_path, learned=()) == first
     assert len(fabricated) == asked
     other = Source(Path("nowhere"), seed=1)
-    field.measure(other, lambda _: None, tmp_path, learned=False)
+    field.measure(other, lambda _: None, tmp_path, learned=())
     assert len(fabricated) == 2 * asked, "other halves are other results"
 
 
@@ -168,13 +174,13 @@ def test_the_table_is_sorted_and_says_what_share_of_the_gap_is_closed() -> None:
 
 
 def test_the_verdict_names_the_best_the_error_and_what_the_average_beats() -> None:
-    found = table(row("wide", 0.79, 128), row("best", 0.75), row("average", 0.7), row("bad", 0.61), refused={"soup": "no mask"})
+    found = table(row("wide", 0.79, 128), row("best", 0.75), row("average", 0.7), row("bad", 0.61), without={"soup": "no mask"})
     said = field_pages.verdict(found)
     assert "**`wide` (scale 1) at rank 128** closes most of the gap on the test half: 95 %" in said
     assert "At rank 16 it is **`best` (scale 1) at rank 16**: 75 %" in said
     assert "0 other rows are within 1.5 points" in said
     assert "Below the plain average (70.0 %): `bad`." in said
-    assert "`soup` has no row" in said and "`cat` has no row" in said
+    assert "- `soup` has no row: no mask." in said
 
 
 def test_the_standard_error_is_that_of_a_mean_of_shares() -> None:
