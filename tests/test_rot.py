@@ -12,8 +12,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from adapterbank import Bank
+from adapterbank.calibration.tasks import Setting, Task
 from adapterbank.catalog import levels
 from adapterbank.catalog.digests import PROTECTED
 from adapterbank.errors import AdapterBankError, IntegrityError
@@ -21,7 +23,7 @@ from tests.adapters import write_adapter
 from tests.cli.conftest import invoke
 from tests.vault.conftest import damage
 
-FLIPS_OF_AN_OBJECT, FLIPS_OF_THE_DATABASE = 60, 150
+FLIPS_OF_AN_OBJECT, FLIPS_OF_THE_DATABASE = 30, 150
 MODULES = {"layer.query": (12, 8), "layer.value": (12, 8)}
 KINDS = (
     "config",
@@ -34,6 +36,8 @@ KINDS = (
     "form",
     "form's reference",
     "fixed",
+    "statistics",
+    "learned",
 )
 
 Serve = Callable[[Bank, Path], object]
@@ -56,8 +60,29 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         bank.build_basis("k", ["chain@1", "chain@2"], max_error=0.5)
         assert [member.references for member in bank.members("k")] == [(), ("chain@1",)]
         bank.encode("m2", quality="small", codec="fixed")
+        bank.merge("regmean", {"m1": 1.0, "m2": 1.0}, name="weighted", using=grams(bank))
+        bank.calibrate("adamerging", ["m1", "m2"], setting(["m1@1", "m2@1"]), options={"steps": 1})
         assert bank.verify().problems == ()
     return folder / "bank"
+
+
+def setting(refs: list[str]) -> Setting:
+    """The modules of these adapters as a model, and four inputs for each."""
+    linears = nn.ModuleDict({"query": nn.Linear(8, 12), "value": nn.Linear(8, 12)})
+    model = nn.ModuleDict({"layer": linears})
+    draw = torch.Generator().manual_seed(1)
+    data = {ref: [torch.randn(4, 8, generator=draw)] for ref in refs}
+    return Setting(model, {ref: Task(batches, lambda m, x: sum_of(m, x)) for ref, batches in data.items()})
+
+
+def sum_of(model: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    found: torch.Tensor = model.get_submodule("layer.query")(x) + model.get_submodule("layer.value")(x)
+    return found
+
+
+def grams(bank: Bank) -> list[str]:
+    """The references of Gram matrices of m1 and m2."""
+    return [made.ref for made in bank.calibrate("gram", ["m1", "m2"], setting(["m1@1", "m2@1"]))]
 
 
 def nearly(source: Path, target: Path) -> Path:
@@ -89,6 +114,8 @@ def object_of(bank: Bank, kind: str) -> str:
         "form": bank.members("k")[1].object,
         "form's reference": bank.members("k")[0].object,
         "fixed": next(form.object for form in bank.forms("m2") if form.codec == "fixed"),
+        "statistics": bank.artefacts(kind="gram", ref="m1")[0].object,
+        "learned": bank.artefacts(kind="adamerging")[0].object,
     }[kind]
 
 
@@ -113,8 +140,18 @@ def serving(kind: str) -> list[Serve]:
     return {
         "config": [exports["m1"], replay],
         "weights": [exports["m1"], replay, lambda bank, out: bank.build_basis("c", ["m1", "m2"], components=1, force=True)],
-        "basis": [reconstruct, exports["m0"], lambda bank, out: bank.add_to_basis("b", "mix", force=True)],
-        "coefficients": [reconstruct, exports["m0"]],
+        "basis": [
+            reconstruct,
+            exports["m0"],
+            lambda bank, out: bank.serving(basis="b", backend="reference"),
+            lambda bank, out: bank.add_to_basis("b", "mix", force=True),
+        ],
+        "coefficients": [
+            reconstruct,
+            exports["m0"],
+            lambda bank, out: bank.serving(basis="b", backend="reference").factors("m0"),
+            lambda bank, out: bank.materialize(["m0"], out),
+        ],
         "merge": [exports["mix"]],
         "coded": [exports["c2"], lambda bank, out: bank.compact(["chain@2"], level="original")],
         "reference": [
@@ -135,6 +172,15 @@ def serving(kind: str) -> list[Serve]:
         "fixed": [
             lambda bank, out: bank.write_reconstruction("m2", out, codec="fixed"),
             lambda bank, out: bank.form_modules(next(form for form in bank.forms("m2") if form.codec == "fixed")),
+            lambda bank, out: bank.serving(["m2"], form="fixed", backend="reference").factors("m2"),
+        ],
+        "statistics": [
+            lambda bank, out: bank.replay("weighted"),
+            lambda bank, out: bank.about_artefact(bank.artefacts(kind="gram", ref="m1")[0].ref),
+        ],
+        "learned": [
+            lambda bank, out: bank.coefficients(bank.artefacts(kind="adamerging")[0].ref),
+            lambda bank, out: bank.merge_coefficients(bank.artefacts(kind="adamerging")[0].ref, name="y"),
         ],
     }[kind]
 
