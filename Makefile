@@ -7,7 +7,7 @@ RUN := $(VENV)/bin/python
 VLLM ?= .venv-vllm
 CODE := adapterbank migrations benchmarks examples tests cli.py
 
-.PHONY: help demo test test-vllm check format bench bench-fidelity bench-merging docs clean
+.PHONY: help demo test test-vllm check format bench bench-fidelity bench-merging bench-serving docs clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' Makefile
@@ -38,6 +38,9 @@ bench-fidelity: $(VENV)/.bench  ## bits against error beside every rival, on rea
 
 bench-merging: $(VENV)/.bench  ## what merges cost, beside PEFT, and what they are worth on tasks (ARGS='field --data DIR', --quick)
 	HF_HUB_OFFLINE=1 $(RUN) -m benchmarks.merging $(ARGS)
+
+bench-serving: $(VENV)/.dev  ## what switching an adapter costs, beside PEFT and copies (ARGS=--quick for one layer)
+	HF_HUB_OFFLINE=1 $(RUN) -m benchmarks.serving --docs docs $(ARGS)
 
 docs: $(VENV)/.dev  ## write docs/cli.md and docs/methods.md anew from the code
 	$(RUN) -m adapterbank.cli.reference > docs/cli.md

@@ -1,0 +1,1 @@
+"""What switching an adapter costs, by form, beside PEFT, files and copies; see ``docs/benchmarks.md``."""
