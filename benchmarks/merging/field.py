@@ -29,7 +29,10 @@ LEARNED = (SOUP, *(lesson.name for lesson in LESSONS))
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A line of the table; ``rank`` 0: nothing was merged. ``tried`` settings competed for it."""
+    """A line of the table; ``rank`` 0: nothing was merged. ``tried`` settings competed for it.
+
+    ``prepared`` is what was done to the adapters before, in words.
+    """
 
     name: str
     setting: str
@@ -38,6 +41,7 @@ class Row:
     outcome: Outcome
     tried: int = 1
     learning: float = 0.0
+    prepared: str = ""
 
     @property
     def test(self) -> float:
@@ -48,6 +52,7 @@ class Row:
         """The line as JSON values."""
         return {
             "method": self.name,
+            "prepared": self.prepared,
             "setting": self.setting,
             "rank": self.rank,
             "settings_tried": self.tried,
@@ -85,7 +90,7 @@ class Table:
         settings = {"family": source.family, "seed": source.seed, "validation": source.validation, "test": source.test}
         rows = [row.figures(source.test) | {"gap_closed": self.closed(row)} for row in self.rows]
         return Report(
-            "merging_field", settings, rows + [{"method": name, "refused": why} for name, why in self.refused.items()]
+            "merging_field", settings, rows + [{"method": name, "without": why} for name, why in self.without.items()]
         )
 
 
@@ -137,14 +142,14 @@ def _learned(runner: Runner, alone: Scores, names: Sequence[str]) -> tuple[list[
 
 
 def _chosen(runner: Runner, trials: Sequence[Trial], learning: Mapping[str, float]) -> tuple[list[Row], dict[str, str]]:
-    """Of every method and rank the trial that is best on the validation half, judged on the other; reasons of those refused."""
+    """The best trial of every row on the validation half, judged on the other; reasons of the methods that refused."""
     outcomes = dict(zip(range(len(trials)), runner.trials(trials, "validation"), strict=True))
     refused = {
         trials[number].method: f"it refuses these adapters ({found.refused})"
         for number, found in outcomes.items()
         if found.refused
     }
-    rows: dict[tuple[str, int], list[int]] = {}
+    rows: dict[tuple[str, int, str], list[int]] = {}
     for number, found in outcomes.items():
         if not found.refused:
             rows.setdefault(trials[number].row, []).append(number)
@@ -154,5 +159,6 @@ def _chosen(runner: Runner, trials: Sequence[Trial], learning: Mapping[str, floa
     for (row, number), test in zip(best.items(), tests, strict=True):
         trial = trials[number]
         cost = learning.get(trial.lesson or trial.method, 0.0)
-        made.append(Row(row[0], trial.setting, row[1], outcomes[number].scores, test, len(rows[row]), cost))
+        name, rank, prepared = row
+        made.append(Row(name, trial.setting, rank, outcomes[number].scores, test, len(rows[row]), cost, prepared))
     return made, refused

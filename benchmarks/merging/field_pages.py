@@ -33,12 +33,10 @@ def verdict(found: Table) -> str:
     words.append(
         f"The standard error of a mean is {error:.1f} points; {near} other rows are within {_NEAR:g} points of the best."
     )
-    average = next((row for row in found.merges if row.name == "average"), None)
+    average = next((row for row in found.merges if row.name == "average" and not row.prepared), None)
     if average is not None:
-        below = [row.name for row in found.merges if row.rank == average.rank and row.test < average.test]
-        words.append(
-            f"Below the plain average ({100 * average.test:.1f} %): {', '.join(f'`{name}`' for name in below) or 'none'}."
-        )
+        below = ", ".join(f"`{row.name}`" for row in found.merges if row.test < average.test)
+        words.append(f"The plain average gives {100 * average.test:.1f} %; below it: {below or 'none'}.")
     return "\n".join([*words, "", *(f"- `{name}` has no row: {why}." for name, why in found.without.items())])
 
 
@@ -50,7 +48,7 @@ def draw(found: Table, folder: Path) -> Path:
     rows = list(reversed(found.rows))
     figure, axes = plots.subplots(figsize=(8.0, 1.2 + 0.21 * len(rows)), layout="constrained")
     errors = [100 * standard_error(row.outcome.scores, found.source.test) for row in rows]
-    labels = [f"{row.name}, rank {row.rank}" if row.rank else row.name for row in rows]
+    labels = [_title(row) for row in rows]
     colours = ["#7d8597" if not row.rank else "#c1121f" if row.rank <= 16 else "#e29578" for row in rows]
     axes.barh(range(len(rows)), [100 * row.test for row in rows], xerr=errors, color=colours, error_kw={"linewidth": 0.7})
     axes.set_yticks(range(len(rows)), labels, fontsize=7)
@@ -70,7 +68,7 @@ def draw(found: Table, folder: Path) -> Path:
 
 
 def _line(found: Table, row: Row) -> str:
-    name = f"`{row.name}`" if row.rank else f"*{row.name}*"
+    name = (f"`{row.name}`" if row.rank else f"*{row.name}*") + _after(row)
     setting = row.setting if row.rank else _bytes(row)
     seconds = f"{row.outcome.seconds:.1f}" + (f" + {row.learning:.0f}" if row.learning else "") if row.rank else "–"
     shares = f"{100 * mean(row.validation.values()):.1f} | {100 * row.test:.1f} | {_share(found, row)}"
@@ -86,4 +84,12 @@ def _share(found: Table, row: Row) -> str:
 
 
 def _named(row: Row) -> str:
-    return f"`{row.name}` ({row.setting}) at rank {row.rank}"
+    return f"`{row.name}`{_after(row)} ({row.setting}) at rank {row.rank}"
+
+
+def _after(row: Row) -> str:
+    return f" after {row.prepared}" if row.prepared else ""
+
+
+def _title(row: Row) -> str:
+    return f"{row.name}{_after(row)}, rank {row.rank}" if row.rank else row.name

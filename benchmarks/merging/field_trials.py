@@ -1,7 +1,7 @@
 """What is tried of every method: settings from its paper and around them, none of them special to a collection of adapters.
 
-A method has one row of the table for each output rank. Where it has a λ of its own, a few values of it are tried; where it
-has none it is used as it is.
+A method has one row of the table for each output rank, and one for each preparation. Where it has a λ of its own, a few values
+of it are tried; where it has none it is used as it is.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ class Trial:
     found: str = ""
 
     @property
-    def row(self) -> tuple[str, int]:
-        """The row of the table for which it competes."""
-        return self.method, self.rank
+    def row(self) -> tuple[str, int, str]:
+        """The row of the table for which it competes: method, rank, preparation."""
+        return self.method, self.rank, ", ".join(self.prepare)
 
     @property
     def setting(self) -> str:
@@ -43,7 +43,7 @@ class Trial:
         words = [f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}" for name, value in self.options.items()]
         words += [f"weights {self.weights:.3g}"] if isinstance(self.weights, float) and self.weights != 1.0 else []
         words += [self.found] if self.found else []
-        return ", ".join([*words, *self.prepare]) or "defaults"
+        return ", ".join(words) or "defaults"
 
 
 def grid(quick: bool = False) -> list[Trial]:

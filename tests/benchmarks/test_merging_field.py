@@ -133,10 +133,10 @@ def fabricated(monkeypatch: pytest.MonkeyPatch) -> list[Trial]:
 
 def test_settings_are_chosen_on_the_validation_half(fabricated: list[Trial]) -> None:
     found = field.measure(Source(Path("nowhere")), lambda _: None, learned=())
-    best = next(one for one in found.merges if (one.name, one.rank) == ("task_arithmetic", 16))
+    best = next(one for one in found.merges if (one.name, one.rank, one.prepared) == ("task_arithmetic", 16, ""))
     assert best.setting.startswith("scale 0.3")
     assert best.test == pytest.approx(0.8)
-    assert best.tried == sum(trial.row == best_row for trial in grid() for best_row in [("task_arithmetic", 16)])
+    assert best.tried == sum(trial.row == best_row for trial in grid() for best_row in [("task_arithmetic", 16, "")])
     assert [one.test for one in found.rows] == sorted((one.test for one in found.rows), reverse=True)
     assert len(fabricated) == len(grid()) + len(WEIGHTED) + len(found.merges), "one look at the test half for each row"
 
@@ -171,6 +171,10 @@ def test_the_table_is_sorted_and_says_what_share_of_the_gap_is_closed() -> None:
     assert [line.split(" | ")[0].strip("| *`") for line in lines] == [ORIGINALS, "ties", "average", OFF]
     assert lines[1] == "| `ties` | scale 1 | 16 | 50.0 | 75.0 | 75 % | 0.5 + 12 |"
     assert "0 %" in lines[3]
+    figures = found.report().document()["figures"]
+    assert [round(one["gap_closed"], 2) for one in figures] == [1.0, 0.75, 0.5, 0.0]
+    prepared = field_pages.table(table(row("ties", 0.7, prepared="pico")))
+    assert "| `ties` after pico | scale 1 |" in prepared
 
 
 def test_the_verdict_names_the_best_the_error_and_what_the_average_beats() -> None:
@@ -179,7 +183,7 @@ def test_the_verdict_names_the_best_the_error_and_what_the_average_beats() -> No
     assert "**`wide` (scale 1) at rank 128** closes most of the gap on the test half: 95 %" in said
     assert "At rank 16 it is **`best` (scale 1) at rank 16**: 75 %" in said
     assert "0 other rows are within 1.5 points" in said
-    assert "Below the plain average (70.0 %): `bad`." in said
+    assert "The plain average gives 70.0 %; below it: `bad`." in said
     assert "- `soup` has no row: no mask." in said
 
 
