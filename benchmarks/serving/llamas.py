@@ -150,13 +150,13 @@ def _codes(layout: SlotLayout, share: float, bits: float) -> FixedAdapter:
     for place in layout:
         owed += share * place.whole.rank
         live, owed = int(owed), owed - int(owed)
-        own = [int(bits) + (1 if k % 10 < round(10 * (bits - int(bits))) else 0) for k in range(live)]
-        entry, pitch = [len(widths), live], sum(own)
+        due = [int((len(widths) + k + 1) * bits) - int((len(widths) + k) * bits) for k in range(live)]
+        entry, pitch = [len(widths), live], sum(due)
         for rows in (place.out, place.into):
             entry += [begin, 0]
             begin += -(-len(rows) // 32) * pitch
-        columns += [sum(own[:k]) for k in range(live)]
-        widths += own
+        columns += [sum(due[:k]) for k in range(live)]
+        widths += due
         table.append(entry)
         pitches.append([pitch, pitch])
     words = numbers("int8", 4 * begin).view(torch.int32)

@@ -11,6 +11,8 @@ import torch
 from adapterbank.lora.adapter import Adapter
 from adapterbank.lora.delta import delta_error
 from adapterbank.lora.layout import Layout
+from adapterbank.rmm.collection import fit_collection
+from adapterbank.rmm.objects import NO_DIGEST, Basis, Member, class_components
 from adapterbank.serving import kernels
 from adapterbank.serving.kernels.reference import Packed
 from adapterbank.serving.packed.fixed import FixedAdapter
@@ -20,7 +22,6 @@ from adapterbank.serving.slots import SlotLayout
 from benchmarks.serving.llamas import COMPONENTS, STORES
 
 ERRORS = {"small": 0.6, "balanced": 0.35, "high": 0.1}  # of the whole adapter, as `encode --quality` promises
-_BASIS = "0" * 64
 
 
 def measure(data: Path, family: str = "r16", say: Callable[[str], None] = print) -> Iterator[dict[str, Any]]:
@@ -49,19 +50,22 @@ def _forms(adapters: list[Adapter], layout: SlotLayout) -> dict[str, Callable[[]
 
 
 def _over_basis(adapters: list[Adapter], layout: SlotLayout, p: int, store: str) -> list[Packed]:
-    """The basis in bfloat16, fitted in the Procrustes gauge, as resident."""
-    from adapterbank.rmm.collection import fit_collection
-    from adapterbank.rmm.objects import Basis, Member, basis_plan, class_components, member_plan
-
-    union = Layout.union(adapter.shapes for adapter in adapters)
-    components = class_components(union, [adapter.shapes for adapter in adapters], p)
-    plans = [basis_plan(union, components, p=p, gauge="procrustes", dtype="bfloat16")]
-    plans += [member_plan(adapter, union, components, p=p, dtype="bfloat16", basis=_BASIS) for adapter in adapters]
-    filled = [{spec.name: torch.zeros(spec.shape, dtype=spec.dtype) for spec in plan.specs} for plan in plans]
-    fit_collection(adapters, union, filled[0], filled[1:], gauge="procrustes")
-    made = Basis.from_object(plans[0].metadata, filled[0])
-    resident = ResidentBasis.of(made, layout, store)
-    members = [Member.from_object(plan.metadata, one, _BASIS) for plan, one in zip(plans[1:], filled[1:], strict=True)]
+    """Adapters of one layout over a basis in bfloat16, fitted in the Procrustes gauge, as resident."""
+    shapes = [adapter.shapes for adapter in adapters]
+    union = Layout.union(shapes)
+    counts = class_components(union, shapes, p)
+    shared: dict[str, torch.Tensor] = {}
+    for block in union.classes:
+        shared[f"mean.{block.rank}"] = torch.empty(block.rows, block.rank, dtype=torch.bfloat16)
+        shared[f"components.{block.rank}"] = torch.empty(counts[block.rank], block.rows, block.rank, dtype=torch.bfloat16)
+    own = [{f"coefficients.{c.rank}": torch.empty(c.rows, counts[c.rank], dtype=torch.bfloat16) for c in union.classes}
+           for _ in adapters]  # fmt: skip
+    fit_collection(adapters, union, shared, own, gauge="procrustes")
+    mean, parts = ({c.rank: shared[f"{part}.{c.rank}"] for c in union.classes} for part in ("mean", "components"))
+    resident = ResidentBasis.of(Basis(union, "procrustes", p, "bfloat16", mean, parts), layout, store)
+    members = [
+        Member(NO_DIGEST, union, (), "bfloat16", {c.rank: one[f"coefficients.{c.rank}"] for c in union.classes}) for one in own
+    ]
     return [RmmAdapter.of(member, resident) for member in members]
 
 
