@@ -21,14 +21,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from secrets import token_hex
 
-from adapterbank.errors import StorageError
 from adapterbank.integrations.processes import any_lives, family
 from adapterbank.locks import hold, is_held_exclusively, try_flock
 
 _SECONDS = 60.0
 
 
-class Full(StorageError):
+class Full(Exception):
     """The directory would not fit under the cap: everything there is leased."""
 
 
@@ -84,8 +83,8 @@ class Directories:
         held = self.bytes
         if held + size > self.limit:
             raise Full(
-                f"{self.root} holds {held} bytes that running servers need; {size} more would be over the cap of {self.limit}",
-                hint="raise ADAPTERBANK_CACHE_BYTES, or stop a server",
+                f"{self.root} holds {held} bytes that running servers need; {size} more would be over the cap of {self.limit}: "
+                "raise ADAPTERBANK_CACHE_BYTES, or stop a server"
             )
 
     def _sweep(self, keep: frozenset[str]) -> int:

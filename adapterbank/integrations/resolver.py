@@ -75,10 +75,10 @@ class Resolver:
             path = self.directory(base_model, name)
             self._count("resolved", f"{name} is served from {path}", logging.INFO)
             return path
-        except _Declined as reason:
+        except Declined as reason:
             self._count(reason.outcome, f"{name}: {reason}")
         except Full as error:
-            self._count("full", f"{name}: {error.message}; {error.hint}")
+            self._count("full", f"{name}: {error}")
         except AdapterBankError as error:
             self._count("unservable", f"{name}: {error}")
         except Exception as error:  # it would reach the client, and keep other resolvers from being asked
@@ -86,18 +86,19 @@ class Resolver:
         return None
 
     def directory(self, base_model: str | None, name: str) -> Path:
-        """The same, with an error for every reason; without ``base_model`` it is not compared."""
+        """The same, with an exception for every reason: Declined, Full, or an AdapterBankError. Without ``base_model`` it is
+        not compared."""
         ref = _reference(name)
         settings, bank, directories = self._opened()
         try:
             version = bank.find(name)
         except NotFoundError as error:
-            raise _Declined("unknown", error.message) from None
+            raise Declined("unknown", error.message) from None
         if ref.version is None and ref.digest is None and not settings.aliases:
-            raise _Declined("mutable", f"names and aliases move: ask for {version.ref}, or set ADAPTERBANK_ALLOW_ALIASES=1")
+            raise Declined("mutable", f"names and aliases move: ask for {version.ref}, or set ADAPTERBANK_ALLOW_ALIASES=1")
         if base_model is not None and not bank.is_base_model(version.base_model, base_model):
             hint = f"adapterbank model alias {version.base_model} {base_model}"
-            raise _Declined("other_base_model", f"is for {version.base_model}, not {base_model}; if these are one: {hint}")
+            raise Declined("other_base_model", f"is for {version.base_model}, not {base_model}; if these are one: {hint}")
         plan = _plan(bank, version.ref, settings)
         return directories.lease(plan.key, plan.largest, lambda place: bank.write_directory(plan, place))
 
@@ -118,7 +119,7 @@ class Resolver:
         self._log.log(level, "adapterbank: %s", message)
 
 
-class _Declined(AdapterBankError):
+class Declined(Exception):
     """Not resolved, for one of :data:`OUTCOMES`."""
 
     def __init__(self, outcome: str, message: str) -> None:
@@ -130,7 +131,7 @@ def _reference(name: str) -> Ref:
     try:
         return Ref.parse(name)
     except UsageError as error:
-        raise _Declined("not_a_reference", error.message) from None
+        raise Declined("not_a_reference", error.message) from None
 
 
 def _plan(bank: Bank, ref: str, settings: Settings) -> Planned:
@@ -138,5 +139,5 @@ def _plan(bank: Bank, ref: str, settings: Settings) -> Planned:
 
     plan = bank.plan_directory(ref, Order(form=settings.form, server=settings.server))
     if settings.rank is not None and plan.marks["rank"] > settings.rank:
-        raise _Declined("unservable", f"rank {plan.marks['rank']} is above ADAPTERBANK_MAX_LORA_RANK={settings.rank}")
+        raise Declined("unservable", f"rank {plan.marks['rank']} is above ADAPTERBANK_MAX_LORA_RANK={settings.rank}")
     return plan

@@ -10,7 +10,9 @@ import asyncio
 import logging
 from typing import Any
 
-from adapterbank.integrations.resolver import Resolver
+from adapterbank.errors import StorageError, UsageError
+from adapterbank.integrations.directories import Full
+from adapterbank.integrations.resolver import Declined, Resolver
 
 NAME = "adapterbank"
 
@@ -27,11 +29,17 @@ def register() -> None:
 def lora_request(ref: str, number: int, *, base_model: str | None = None) -> Any:
     """A ``LoRARequest`` for vLLM's offline ``LLM``, which asks no resolver. ``number`` is its id, from 1, one per adapter.
 
-    Raises AdapterBankError, unlike the resolver. ``base_model`` is checked if it is given.
+    Raises AdapterBankError, unlike the resolver: UsageError for what it would decline, StorageError at the cap.
+    ``base_model`` is checked if it is given.
     """
     from vllm.lora.request import LoRARequest
 
-    path = Resolver("vllm").directory(base_model, ref)
+    try:
+        path = Resolver("vllm").directory(base_model, ref)
+    except Declined as reason:
+        raise UsageError(f"{ref}: {reason}") from None
+    except Full as reason:
+        raise StorageError(f"{ref}: {reason}") from None
     return LoRARequest(lora_name=ref, lora_int_id=number, lora_path=str(path))
 
 

@@ -30,7 +30,7 @@ import sys, subprocess
 from pathlib import Path
 from adapterbank.integrations.directories import Directories
 from tests.integrations.test_directories import write
-child = subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE) if sys.argv[3] else None
+child = subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"]) if sys.argv[3] else None
 for key in sys.argv[2].split(","):
     Directories(Path(sys.argv[1]), 10**6).lease(key, 1000, write)
 print(child.pid if child else 0, flush=True)
