@@ -60,7 +60,10 @@ def ones(method: str) -> Callable[[Sequence[str], Shapes, Mapping[str, Any]], li
     """Coefficients of 1; with masks for the method that has them."""
 
     def made(names: Sequence[str], shapes: Shapes, options: Mapping[str, Any]) -> list[Artefact]:
-        masks = {m: torch.stack([torch.rand(9, generator=_draw(n, m), dtype=torch.float32).double() for n in names]) * 2 for m in shapes}
+        masks = {
+            m: torch.stack([torch.rand(9, generator=_draw(n, m), dtype=torch.float32).double() for n in names]) * 2
+            for m in shapes
+        }
         units = masks if method == "dam_rank_masks" else {}
         values = torch.ones(len(names), len(shapes), dtype=torch.float64)
         return [Coefficients(tuple(names), tuple(shapes), values, {"method": method}, units)]
