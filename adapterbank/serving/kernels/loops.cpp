@@ -47,6 +47,17 @@ inline Vector<LANES, float> of_codes(Vector<LANES, int8_t> codes) {
   return __builtin_convertvector(__builtin_convertvector(half, Vector<LANES, int32_t>), Vector<LANES, float>);
 }
 
+template <int LANES>
+inline Vector<LANES, uint32_t> widened(Vector<LANES, uint16_t> values) {
+#if defined(__AVX512F__)
+  if constexpr (LANES == 16) return bits<Vector<LANES, uint32_t>>(_mm512_cvtepu16_epi32(bits<__m256i>(values)));
+#endif
+#if defined(__AVX2__)
+  if constexpr (LANES == 8) return bits<Vector<LANES, uint32_t>>(_mm256_cvtepu16_epi32(bits<__m128i>(values)));
+#endif
+  return __builtin_convertvector(values, Vector<LANES, uint32_t>);
+}
+
 // LANES numbers of a TYPE, from number `at` on, as float32.
 template <int LANES, int TYPE>
 inline Vector<LANES, float> load(const void* values, int64_t at) {
@@ -57,17 +68,17 @@ inline Vector<LANES, float> load(const void* values, int64_t at) {
   } else if constexpr (TYPE == INT8) {
     return of_codes<LANES>(read<Vector<LANES, int8_t>>(static_cast<const int8_t*>(values) + at));
   } else if constexpr (TYPE == INT4 && LANES == 1) {
-    const auto both = static_cast<const int8_t*>(values)[at / 2];
+    const auto both = static_cast<const int8_t*>(values)[uint64_t(at) / 2];
     return Floats{float((at % 2 ? both : int8_t(both << 4)) >> 4)};
   } else if constexpr (TYPE == INT4) {
     using Pairs = Vector<LANES / 2, uint16_t>;
-    const auto bytes = read<Vector<LANES / 2, uint8_t>>(static_cast<const uint8_t*>(values) + at / 2);
+    const auto bytes = read<Vector<LANES / 2, uint8_t>>(static_cast<const uint8_t*>(values) + uint64_t(at) / 2);
     Pairs pairs = __builtin_convertvector(bytes, Pairs);
     pairs = (pairs | (pairs << 4)) & 0x0f0f;  // one number in each byte
     return of_codes<LANES>((bits<Vector<LANES, int8_t>>(pairs) ^ 8) - 8);
   } else {
     const auto half = read<Vector<LANES, uint16_t>>(static_cast<const uint16_t*>(values) + at);
-    const Words wide = __builtin_convertvector(half, Words);
+    const Words wide = widened<LANES>(half);
     if constexpr (TYPE == BFLOAT16) return bits<Floats>(Words(wide << 16));
     const Words doubled = wide << 17, sign = (wide & 0x8000) << 16;
     const Words normal = bits<Words>(Floats(bits<Floats>(Words((doubled >> 4) + (0xe0u << 23))) * 0x1.0p-112f));
