@@ -5,9 +5,10 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 PYTEST_ARGS ?= -n 2 --dist worksteal
 RUN := $(VENV)/bin/python
 VLLM ?= .venv-vllm
+MERGEKIT ?= .venv-mergekit
 CODE := adapterbank migrations benchmarks examples tests cli.py
 
-.PHONY: help demo test test-vllm check format bench bench-fidelity bench-merging bench-serving docs clean
+.PHONY: help demo test test-vllm test-mergekit check format bench bench-fidelity bench-merging bench-serving docs clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' Makefile
@@ -20,6 +21,9 @@ test: $(VENV)/.dev  ## install into a virtual environment, then all tests
 
 test-vllm: $(VLLM)/.ready  ## tests against a real vLLM on the CPU, in an environment of its own (3.5 GB)
 	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(VLLM)/bin/python -m pytest -m vllm tests/vllm_server
+
+test-mergekit: $(MERGEKIT)/.ready  ## merge rules beside mergekit's own, in an environment of its own (1.7 GB)
+	OMP_NUM_THREADS=1 $(MERGEKIT)/bin/python -m pytest tests/merge/test_mergekit.py
 
 check: $(VENV)/.dev  ## formatting, lint and types
 	$(RUN) -m ruff format --check $(CODE)
@@ -47,7 +51,7 @@ docs: $(VENV)/.dev  ## write docs/cli.md and docs/methods.md anew from the code
 	$(RUN) -m adapterbank.merge.document > docs/methods.md
 
 clean:  ## remove the virtual environment and everything that was built
-	rm -rf $(VENV) $(VLLM) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VLLM) $(MERGEKIT) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find $(CODE) -name __pycache__ -prune -exec rm -rf {} +
 
 $(VENV)/bin/python:
@@ -66,6 +70,11 @@ $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
 $(VLLM)/.ready: tests/vllm_server/install.py pyproject.toml
 	@test -x $(VLLM)/bin/python || $(PYTHON) -m venv $(VLLM)
 	$(VLLM)/bin/python tests/vllm_server/install.py
+	@touch $@
+
+$(MERGEKIT)/.ready: pyproject.toml constraints.txt
+	@test -x $(MERGEKIT)/bin/python || $(PYTHON) -m venv $(MERGEKIT)
+	$(MERGEKIT)/bin/python -m pip install --disable-pip-version-check -c constraints.txt -e . 'pytest>=8.2' 'mergekit==0.1.5'
 	@touch $@
 
 $(VENV)/.bench: $(VENV)/.dev
