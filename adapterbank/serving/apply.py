@@ -60,18 +60,12 @@ def _grouped(adapters: Mapping[str, Packed], place: int, refs: Sequence[str]) ->
 def _over_basis(basis: ResidentBasis, segment: Segment, x: Tensor, named: Sequence[Packed], place: int) -> Tensor:
     d_out = basis.layout.places[place].shape.d_out
     shared = basis.rows(segment)  # [1 + p, rows, r]
-    each = [_coefficients(adapter, place, segment) for adapter in named if isinstance(adapter, RmmAdapter)]
-    c = torch.stack(each).float()  # [m, rows, p]
-    ones = c.new_ones(len(c), segment.rows, 1)
-    c = torch.cat([ones, c], dim=2).permute(0, 2, 1)  # [m, 1 + p, rows]
+    held = [adapter.held(place) for adapter in named if isinstance(adapter, RmmAdapter)]
+    c = torch.stack([each[1] for each in held if each is not None]).float()  # [m, p, rows]
+    c = torch.cat([c.new_ones(len(c), 1, segment.rows), c], dim=1)
     h = (x.unsqueeze(1) * c[:, :, d_out:]).flatten(1) @ shared[:, d_out:].flatten(0, 1)
     y = torch.einsum("mr,kor->mko", h, shared[:, :d_out])
     return (y * c[:, :, :d_out]).sum(dim=1)
-
-
-def _coefficients(adapter: RmmAdapter, place: int, segment: Segment) -> Tensor:
-    first = int(adapter.table[place, 3])
-    return adapter.coefficients[first : first + segment.rows]
 
 
 def _each(named: Sequence[Packed], x: Tensor, place: int) -> Tensor:

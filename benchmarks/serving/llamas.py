@@ -15,8 +15,9 @@ from torch import Tensor
 from adapterbank.lora.layout import ModuleShape
 from adapterbank.serving.kernels.reference import Packed
 from adapterbank.serving.packed.fixed import FixedAdapter
+from adapterbank.serving.packed.groups import GROUP
 from adapterbank.serving.packed.raw import RawAdapter
-from adapterbank.serving.packed.rmm import ResidentBasis, RmmAdapter, Segment, alignment
+from adapterbank.serving.packed.rmm import ResidentBasis, RmmAdapter, Segment, alignment, apart
 from adapterbank.serving.slots import SlotLayout
 
 SIZES = {  # hidden, inner, of keys and values, layers
@@ -99,11 +100,15 @@ def _rmm(p: int, store: str) -> Maker:
     def make(layout: SlotLayout, device: torch.device, count: int) -> Form:
         table, segments, rows, width = _table(layout, store)
         place = lambda tensor: tensor.to(device)  # noqa: E731
-        scales = numbers("bfloat16", 1 + p, rows) if store in ("int8", "int4") else None
-        basis = ResidentBasis(layout, store, tuple(segments), numbers(store, 1 + p, width), scales).moved(place)
+        scales = numbers("bfloat16", rows // GROUP, 1 + p, GROUP) if store in ("int8", "int4") else None
+        basis = ResidentBasis(layout, store, tuple(segments), apart(numbers(store, 1 + p, width)), scales).moved(place)
         adapters = tuple(
             RmmAdapter(
-                basis, numbers("bfloat16", rows, p), torch.tensor(table), layout.places[0].whole.rank, alignment(table)
+                basis,
+                numbers("bfloat16", rows // GROUP, p, GROUP),
+                torch.tensor(table),
+                layout.places[0].whole.rank,
+                alignment(table),
             ).moved(place)
             for _ in range(count)
         )
@@ -116,7 +121,7 @@ def _rmm(p: int, store: str) -> Maker:
 def _raw(store: str) -> Maker:
     def make(layout: SlotLayout, device: torch.device, count: int) -> Form:
         table, _, rows, width = _table(layout, store)
-        scales = numbers("bfloat16", rows) if store in ("int8", "int4") else None
+        scales = numbers("bfloat16", rows + GROUP - 1) if store in ("int8", "int4") else None
         rank = layout.places[0].whole.rank
         one = RawAdapter(layout, store, numbers(store, width), scales, torch.tensor(table), rank, alignment(table))
         adapters = tuple(one.moved(lambda tensor: tensor.clone().to(device)) for _ in range(count))

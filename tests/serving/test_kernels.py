@@ -8,12 +8,15 @@ import importlib.util
 import os
 import subprocess
 import sys
+from functools import cache
+from itertools import product
 
 import pytest
 import torch
 
 from adapterbank.errors import PlatformError, UsageError
 from adapterbank.lora.adapter import Adapter, Factors
+from adapterbank.lora.layout import ModuleShape
 from adapterbank.serving import kernels
 from adapterbank.serving.kernels import fused, native
 from adapterbank.serving.kernels.reference import Window
@@ -163,6 +166,44 @@ def test_a_buffer_that_is_larger_than_the_cache(begin):
     for out, backend in zip(outs, ("compiled", "reference"), strict=True):
         kernels.write([item.moved(lambda tensor: tensor.to(DEVICE))], [out.to(DEVICE)], backend=backend)
     assert torch.equal(*outs)
+
+
+def every_width(rank):
+    """A fixed-width adapter of random words whose components are 1 to 8 bits wide, and not in the order of width."""
+    shapes = [ModuleShape("layers.0.q_proj", 70, 45, rank), ModuleShape("layers.1.q_proj", 64, 96, rank)]
+    layout, draw = SlotLayout.of(shapes), torch.Generator().manual_seed(rank)
+    widths = torch.stack([1 + 3 * torch.arange(2 * rank) % 8, 1 + 5 * torch.arange(2 * rank) % 8]).to(torch.uint8)
+    table, pitches, columns, begin = [], [], torch.zeros(2, 2 * rank, dtype=torch.int32), 0
+    for number, place in enumerate(layout):
+        some, entry, pitch = slice(number * rank, (number + 1) * rank), [number * rank, rank], []
+        for side, rows in enumerate((place.out, place.into)):
+            wide = widths[side, some].int()
+            columns[side, some], entry = wide.cumsum(0) - wide, [*entry, begin, 0]
+            pitch.append(int(wide.sum()))
+            begin += -(-len(rows) // 32) * pitch[-1]
+        table.append(entry)
+        pitches.append(pitch)
+    words = torch.randint(-(2**31), 2**31, (begin,), generator=draw).to(torch.int32)
+    scales = torch.randn(2, 2 * rank, generator=draw).to(torch.bfloat16)
+    return FixedAdapter(layout, words, widths, columns, scales, torch.tensor(table), torch.tensor(pitches), rank, 8)
+
+
+@pytest.mark.skipif(kernels.obstacle("compiled", "cpu") is not None, reason=str(kernels.obstacle("compiled", "cpu")))
+@pytest.mark.parametrize("flags", [native._ATTEMPTS[0], ()], ids=["for this processor", "for any"])
+@pytest.mark.parametrize("rank", [8, 16, 20])
+def test_the_loops_for_every_width_and_processor(flags, rank, monkeypatch):
+    monkeypatch.setattr(native, "_ATTEMPTS", (flags,))
+    monkeypatch.setattr(native, "_library", cache(native.built.__wrapped__))
+    item, windows = every_width(rank), [Window(), Window(0, None, -0.3)]
+    whole = adapter(7, ranks=dict.fromkeys(adapter(7).modules, rank))
+    made, members = basis([whole, whole], 4)
+    items = [RmmAdapter.of(members[1], ResidentBasis.of(made, SlotLayout.of(whole.shapes), store)) for store in STORES]
+    for dtype, window in product(DTYPES, windows):
+        for one in (item, *items):
+            outs = [torch.zeros(one.layout.size, dtype=dtype) for _ in range(2)]
+            native.write([one], outs[:1], [window])
+            kernels.write([one], outs[1:], [window], backend="reference")
+            assert torch.equal(*outs)
 
 
 @pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="Triton is not installed")

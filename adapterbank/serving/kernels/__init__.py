@@ -1,7 +1,7 @@
 """From what is resident to the rows of a buffer: one specification, and faster ways to the same numbers.
 
 - ``reference``: plain torch, place by place. Works everywhere; every other backend is tested against it.
-- ``compiled``: on a CPU the loops of ``loops.cpp``, which need a C++ compiler; on a GPU what ``torch.compile`` fuses.
+- ``compiled``: on a CPU the loops of ``loops/``, which need a C++ compiler; on a GPU what ``torch.compile`` fuses.
 - ``triton``: one launch for the whole layout; a CUDA device, or Triton's interpreter.
 
 ``auto`` takes ``triton`` on a CUDA device where Triton is installed, else ``compiled`` where it can run, else ``reference``.

@@ -1,4 +1,4 @@
-"""One fused pass over memory: on a CPU the loops of ``loops.cpp``, on a GPU kernels by ``torch.compile``.
+"""One fused pass over memory: on a CPU the loops of ``loops/``, on a GPU kernels by ``torch.compile``.
 
 On a CPU ``torch.compile`` was tried for the same sums and left: it compiles for some fifteen seconds for every store, dtype and
 number of components, takes nibbles at a fifth of the speed of a copy, and has no way to spread bits over rows. The loops are

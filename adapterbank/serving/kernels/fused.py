@@ -16,6 +16,7 @@ from torch import Tensor
 from adapterbank.serving.kernels.fit import Known
 from adapterbank.serving.kernels.reference import Window
 from adapterbank.serving.packed.fixed import FixedAdapter
+from adapterbank.serving.packed.groups import GROUP
 from adapterbank.serving.packed.rmm import RmmAdapter
 from adapterbank.serving.slots import SlotLayout
 
@@ -52,8 +53,8 @@ def _write(adapter: Known, block: Rows, weight: float, to: Tensor) -> None:
         return
     held = adapter.basis if isinstance(adapter, RmmAdapter) else adapter
     values = held.values.view(-1, held.values.shape[-1])
-    scales = None if held.scales is None else held.scales.view(-1, held.scales.shape[-1])
-    coefficients = adapter.coefficients if isinstance(adapter, RmmAdapter) else None
+    scales = None if held.scales is None else held.scales.flatten()
+    coefficients = adapter.coefficients.flatten() if isinstance(adapter, RmmAdapter) else None
     packed = 2 if held.store == "int4" else 1
     _compiled(combine)(values, scales, packed, coefficients, adapter.table, block.tables, scale, to)
 
@@ -80,18 +81,24 @@ def combine(
     live = k < rank
     at = torch.where(live, start + row.unsqueeze(1) * ((rank + packed - 1) // packed) + k // packed, 0)
     line = torch.where(rank > 0, first + row.unsqueeze(1), 0)
-    total = torch.zeros((), device=out.device)
-    for number in range(values.shape[0]):
+    own = torch.where(rank > 0, given + row.unsqueeze(1), 0)
+    total, p = torch.zeros((), device=out.device), values.shape[0] - 1
+    for number in range(1 + p):
         found = values[number][at]
         if packed == 2:
             found = (((found.to(torch.int32) >> (k % 2 * 4)) & 15) ^ 8) - 8
         found = found.float()
         if scales is not None:
-            found = found * scales[number][line].float()
+            found = found * scales[_grouped(line, 1 + p, number)].float()
         if number and coefficients is not None:
-            found = coefficients[torch.where(rank > 0, given + row.unsqueeze(1), 0), number - 1].float() * found
+            found = coefficients[_grouped(own, p, number - 1)].float() * found
         total = total + found
     _put(total, live, rows, weight, out)
+
+
+def _grouped(row: Tensor, lines: int, number: int) -> Tensor:
+    """Where a row of one of so many lines lies among groups of 32."""
+    return (row // GROUP * lines + number) * GROUP + row % GROUP
 
 
 def decode(

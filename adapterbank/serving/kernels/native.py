@@ -1,4 +1,4 @@
-"""The loops of ``loops.cpp``: compiled by the first write of a process, in one to three seconds, with the machine's compiler.
+"""The loops of ``loops/``: compiled by the first write of a process, in one to three seconds, with the machine's compiler.
 
 The library belongs to this process alone, so nothing stale or foreign is ever loaded. One build serves every layout, store and
 dtype. Calls let go of Python's lock and use as many threads as torch does.
@@ -25,8 +25,8 @@ from adapterbank.serving.packed.fixed import FixedAdapter
 from adapterbank.serving.packed.raw import RawAdapter
 from adapterbank.serving.packed.rmm import RmmAdapter
 
-_SOURCE = importlib.resources.files("adapterbank.serving.kernels") / "loops.cpp"
-_FLAGS = ("-std=c++17", "-O3", "-ffp-contract=off", "-fPIC", "-shared")
+_SOURCES = importlib.resources.files("adapterbank.serving.kernels") / "loops"
+_FLAGS = ("-std=c++17", "-O3", "-w", "-ffp-contract=off", "-fPIC", "-shared")
 _WIDE = ("-mprefer-vector-width=512", "-mtune=icelake-server")  # else GCC 12 halves the vectors of processors it does not know
 _ATTEMPTS = (("-march=native", *_WIDE, "-fopenmp"), ("-march=native", "-fopenmp"), ("-march=native",), ())
 _TYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
@@ -36,7 +36,7 @@ _building = Lock()
 
 
 class _Lines(ctypes.Structure):
-    _fields_ = (("values", _AT), ("pitch", _LONG), ("scales", _AT), ("rows", _LONG), ("p", _LONG), ("store", ctypes.c_int))
+    _fields_ = (("values", _AT), ("pitch", _LONG), ("scales", _AT), ("p", _LONG), ("store", ctypes.c_int))
 
 
 class _Member(ctypes.Structure):
@@ -94,10 +94,9 @@ def _buffer(out: Tensor, window: Window) -> _Buffer:
 def _lines(adapter: Packed) -> _Lines:
     if isinstance(adapter, RmmAdapter):
         held = adapter.basis
-        rows = 0 if held.scales is None else held.scales.shape[1]
-        return _Lines(_at(held.values), held.values.shape[1], _at(held.scales), rows, held.p, _STORES[held.store])
+        return _Lines(_at(held.values), held.values.shape[1], _at(held.scales), held.p, _STORES[held.store])
     assert isinstance(adapter, RawAdapter)
-    return _Lines(_at(adapter.values), 0, _at(adapter.scales), 0, 0, _STORES[adapter.store])
+    return _Lines(_at(adapter.values), 0, _at(adapter.scales), 0, _STORES[adapter.store])
 
 
 def _member(adapter: Packed) -> _Member:
@@ -121,18 +120,14 @@ def _library() -> ctypes.CDLL:
 
 @cache
 def built() -> ctypes.CDLL:
-    with tempfile.TemporaryDirectory(prefix="adapterbank-") as folder:
+    with tempfile.TemporaryDirectory(prefix="adapterbank-") as folder, importlib.resources.as_file(_SOURCES) as sources:
         target = f"{folder}/loops.so"
         for flags in _ATTEMPTS:
-            done = _compile([*_FLAGS, *flags, "-o", target, "-x", "c++", "-"])
+            command = [compiler() or "c++", *_FLAGS, *flags, "-o", target, str(sources / "loops.cpp")]
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
             if done.returncode == 0:
                 return ctypes.CDLL(target)
     raise PlatformError(
         f"backend 'compiled': {compiler()} failed with code {done.returncode}: {done.stderr[-500:]}",
         hint="backend 'reference' needs no compiler",
     )
-
-
-def _compile(arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
-    command = [compiler() or "c++", *arguments]
-    return subprocess.run(command, input=_SOURCE.read_text(encoding="utf-8"), capture_output=True, text=True, check=False)

@@ -35,6 +35,12 @@ def _window(entry):
 
 
 @triton.jit
+def _group(row, lines):
+    """Where rows begin in groups of 32, of so many lines."""
+    return row // 32 * (32 * lines) + row % 32
+
+
+@triton.jit
 def _put(out, places, place, side, row, last, total, live, column, width, weight, WINDOW: tl.constexpr, ALIGN: tl.constexpr):
     """Write ``total [rows, columns]``, zeros where it is not live, into the columns of the window."""
     offset = tl.multiple_of(tl.load(places + 4 * place), ALIGN)
@@ -53,12 +59,12 @@ def _put(out, places, place, side, row, last, total, live, column, width, weight
 
 @triton.jit(do_not_specialize=["many", "column", "width"])
 def combine(
-    values, scales, table, coefficients, out, several, places, tiles, many, pitch, line, column, width, weight,
+    values, scales, table, coefficients, out, several, places, tiles, many, pitch, column, width, weight,
     P: tl.constexpr, INT4: tl.constexpr, SCALED: tl.constexpr, ALIGN: tl.constexpr,
     MANY: tl.constexpr, WINDOW: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
     """μ + Σ_k c_k·b_k in float32, in this order; with P = 0 an adapter's own factors. ``pitch`` are the elements of a line of
-    ``values``, ``line`` the rows of one."""
+    ``values``; scales and coefficients are in groups of 32 rows."""
     program = tl.program_id(0)
     if MANY:
         entry = several + (program % many) * 12
@@ -74,6 +80,7 @@ def combine(
 
     k = tl.arange(0, COLUMNS)
     held = row < tl.where(rank > 0, last, 0)
+    scaled, factored = _group(first + row, P + 1), _group(given + row, P)
     live = held[:, None] & (k < rank)[None, :]
     if INT4:  # bytes of two numbers
         half = tl.arange(0, COLUMNS // 2)
@@ -92,12 +99,11 @@ def combine(
             found = tl.interleave(((found & 15) ^ 8) - 8, ((found >> 4) ^ 8) - 8)
         found = found.to(tl.float32)
         if SCALED:
-            found = found * tl.load(scales + first + row, mask=held, other=0).to(tl.float32)[:, None]
-            scales += line
+            found = found * tl.load(scales + scaled + 32 * number, mask=held, other=0).to(tl.float32)[:, None]
         if number == 0:
             total = found
         else:
-            factor = tl.load(coefficients + (given + row) * P + number - 1, mask=held, other=0).to(tl.float32)
+            factor = tl.load(coefficients + factored + 32 * (number - 1), mask=held, other=0).to(tl.float32)
             total = total + factor[:, None] * found
     _put(out, places, place, side, row, last, total, live, column, width, weight, WINDOW, ALIGN)
 

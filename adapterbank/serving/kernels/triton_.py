@@ -88,7 +88,7 @@ def _launch(jobs: Sequence[_Job]) -> None:
         values, scales, table, coefficients = _lines(item)
         options |= {"INT4": _store(item) == "int4", "SCALED": scales is not values}
         options["P"] = item.basis.p if isinstance(item, RmmAdapter) else 0
-        tiles.combine[programs](values, scales, table, coefficients, out, *common, *_strides(item), *last, **options)
+        tiles.combine[programs](values, scales, table, coefficients, out, *common, _pitch(item), *last, **options)
 
 
 def _codes(item: FixedAdapter) -> tuple[Tensor, ...]:
@@ -102,11 +102,9 @@ def _lines(item: RmmAdapter | RawAdapter) -> tuple[Tensor, Tensor, Tensor, Tenso
     return held.values, held.values if held.scales is None else held.scales, item.table, coefficients
 
 
-def _strides(item: RmmAdapter | RawAdapter) -> tuple[int, int]:
-    """Elements and rows of a line."""
-    if isinstance(item, RawAdapter):
-        return 0, 0
-    return item.basis.values.shape[1], 0 if item.basis.scales is None else item.basis.scales.shape[1]
+def _pitch(item: RmmAdapter | RawAdapter) -> int:
+    """Elements of a line."""
+    return 0 if isinstance(item, RawAdapter) else item.basis.values.shape[1]
 
 
 def _store(item: RmmAdapter | RawAdapter) -> str:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from adapterbank.lora.adapter import Adapter
 from adapterbank.lora.pack import pack
+from adapterbank.serving.packed.groups import GROUP
 from adapterbank.serving.packed.rmm import ABSENT, alignment, held_rows
 from adapterbank.serving.packed.stored import Stored
 from adapterbank.serving.slots import SlotLayout
@@ -17,7 +18,8 @@ from adapterbank.serving.slots import SlotLayout
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RawAdapter:
-    """``values`` and ``scales`` of all modules one after the other, each as :class:`Stored` has it, scaling folded into B.
+    """``values`` and ``scales`` of all modules one after the other, each as :class:`Stored` has it, scaling folded into B;
+    zeros are behind the scales, so that 32 can be read from any row's on.
 
     ``table [places, 4]`` int64 says of each place where its values begin, its first row among all, and its rank (ABSENT where
     the adapter lacks the module); the fourth column is for adapters over a basis. ``rank`` is the largest, ``align`` their
@@ -50,6 +52,7 @@ class RawAdapter:
             first, start = first + len(rows), start + found[-1].values.numel()
         values = torch.cat([each.values.flatten() for each in found]) if found else torch.zeros(0)
         scales = [each.scales for each in found if each.scales is not None]
+        scales += [torch.zeros(GROUP - 1, dtype=torch.bfloat16)] if scales else []
         rank = max((row[2] for row in table), default=0)
         return cls(
             layout, store, values, torch.cat(scales) if scales else None, torch.tensor(table).view(-1, 4), max(rank, 0),

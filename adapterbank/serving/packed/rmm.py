@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from adapterbank.rmm.objects import Basis, Member
+from adapterbank.serving.packed.groups import GROUP, grouped, lines
 from adapterbank.serving.packed.stored import Stored
 from adapterbank.serving.slots import Place, SlotLayout
 
@@ -23,7 +24,7 @@ ABSENT = -1
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """One place at one rank: its first row among all, and where its values begin in each line of ``values``."""
+    """One place at one rank: its first row among all (the first of a group), and where its values begin in each line."""
 
     place: int
     rank: int
@@ -34,8 +35,10 @@ class Segment:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ResidentBasis:
-    """``values [1 + p, …]`` and ``scales [1 + p, rows]``: the mean, then p components, each line all segments one after the
-    other as :class:`Stored` has them."""
+    """The mean, then p components: ``values [1 + p, …]``, each line all segments one after the other as :class:`Stored` has
+    them, and some zeros; ``scales [groups, 1 + p, 32]``, the rows of each segment
+    :func:`~adapterbank.serving.packed.groups.grouped`.
+    """
 
     layout: SlotLayout
     store: str
@@ -62,17 +65,10 @@ class ResidentBasis:
                 rows = torch.nn.functional.pad(rows.float(), (0, 0, 0, 0, 0, 1 + p - len(rows)))
                 found.append(Stored.of(rows, store))
                 segments.append(Segment(index, block.rank, rows.shape[1], first, start))
-                first, start = first + rows.shape[1], start + found[-1].values[0].numel()
-        values = [each.values.flatten(1) for each in found]
-        scales = [each.scales for each in found if each.scales is not None]
-        empty = torch.zeros(1 + p, 0)
-        return cls(
-            layout,
-            store,
-            tuple(segments),
-            torch.cat(values, dim=1) if values else empty,
-            torch.cat(scales, dim=1) if scales else None,
-        )
+                first, start = first + -(-rows.shape[1] // GROUP) * GROUP, start + found[-1].values[0].numel()
+        values = apart(torch.cat([each.values.flatten(1) for each in found], dim=1)) if found else torch.zeros(1 + p, 0)
+        scales = [grouped(each.scales) for each in found if each.scales is not None]
+        return cls(layout, store, tuple(segments), values, torch.cat(scales) if scales else None)
 
     def segment(self, place: int, rank: int) -> Segment:
         """The segment of a place at a rank."""
@@ -94,13 +90,14 @@ class ResidentBasis:
         """Mean and components of one segment as float32 ``[1 + p, rows, rank]``, exactly as kernels see them."""
         each = -(-segment.rank // 2) if self.store == "int4" else segment.rank
         values = self.values[:, segment.start : segment.start + segment.rows * each].reshape(-1, segment.rows, each)
-        scales = None if self.scales is None else self.scales[:, segment.first : segment.first + segment.rows]
+        scales = None if self.scales is None else lines(self.scales, segment.first, segment.rows)
         return Stored(self.store, segment.rank, values, scales).float()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RmmAdapter:
-    """A member over a resident basis: ``coefficients [rows, p]`` of the modules that it has, in the order of the places.
+    """A member over a resident basis: ``coefficients [groups, p, 32]`` of the modules that it has, in the order of the places,
+    each one's rows :func:`~adapterbank.serving.packed.groups.grouped`.
 
     ``table [places, 4]`` int64 says of each place where the values of its segment begin and the segment's first row, its rank
     (ABSENT where the member lacks the module), and its first row among the coefficients. ``rank`` is the largest, ``align``
@@ -115,7 +112,7 @@ class RmmAdapter:
 
     @classmethod
     def of(cls, member: Member, basis: ResidentBasis) -> RmmAdapter:
-        """The coefficients of ``member`` as they are stored, copied."""
+        """The coefficients of ``member``, copied."""
         segments = {(segment.place, segment.rank): segment for segment in basis.segments}
         own = {shape.name: (block, shape) for block in member.layout.classes for shape in block.modules}
         parts: list[Tensor] = []
@@ -127,11 +124,11 @@ class RmmAdapter:
                 continue
             block, shape = own[place.whole.name]
             rows = held_rows(member.coefficients[block.rank].unsqueeze(0), block.rows_of(shape).start, place)[0]
-            parts.append(torch.nn.functional.pad(rows, (0, basis.p - rows.shape[1])))
+            parts.append(grouped(torch.nn.functional.pad(rows, (0, basis.p - rows.shape[1])).T))
             segment = segments[index, block.rank]
             table.append([segment.start, segment.first, segment.rank, first])
-            first += len(rows)
-        coefficients = torch.cat(parts) if parts else torch.zeros(0, basis.p)
+            first += GROUP * len(parts[-1])
+        coefficients = torch.cat(parts) if parts else torch.zeros(0, basis.p, GROUP)
         rank = max((row[2] for row in table), default=0)
         return cls(basis, coefficients, torch.tensor(table).view(-1, 4), max(rank, 0), alignment(table))
 
@@ -148,25 +145,32 @@ class RmmAdapter:
         """The same after ``move`` of the member's tensors; the basis stays where it is."""
         return replace(self, coefficients=move(self.coefficients), table=move(self.table))
 
-    def held(self, place: int) -> tuple[Segment, int] | None:
-        """The segment that a place is written from, and its first row among the coefficients; None for an absent module."""
+    def held(self, place: int) -> tuple[Segment, Tensor] | None:
+        """The segment that a place is written from, and the coefficients ``[p, rows]``; None for an absent module."""
         _, _, rank, first = self.table[place].tolist()
         if rank == ABSENT:
             return None
-        return self.basis.segment(place, rank), first
+        segment = self.basis.segment(place, rank)
+        return segment, lines(self.coefficients, first, segment.rows)
 
     def rows(self, place: int) -> Tensor | None:
         """μ + Σ_k c_k·b_k of one place ``[rows, r]`` float32, added in this order; None where the member lacks the module."""
         held = self.held(place)
         if held is None:
             return None
-        segment, first = held
+        segment, coefficients = held
         mean, *components = self.basis.rows(segment)
-        coefficients = self.coefficients[first : first + segment.rows].float()
         total: Tensor = mean.clone()
-        for k, component in enumerate(components):
-            total = torch.addcmul(total, coefficients[:, k : k + 1], component)
+        for factors, component in zip(coefficients.float(), components, strict=True):
+            total = torch.addcmul(total, factors.unsqueeze(1), component)
         return total
+
+
+def apart(values: Tensor) -> Tensor:
+    """With up to a page of zeros at the end of each line that is longer than a hundred, so that the same row of all lines does
+    not fall on the same places of a cache: a model's sizes are powers of two, or nearly."""
+    page, step = 4096 // values.element_size(), 320 // values.element_size()
+    return torch.nn.functional.pad(values, (0, (step - values.shape[1]) % page)) if values.shape[1] > 100 * page else values
 
 
 def alignment(table: Sequence[Sequence[int]]) -> int:
