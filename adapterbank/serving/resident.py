@@ -70,7 +70,8 @@ class Resident:
     ) -> None:
         """Raises UsageError or PlatformError for a backend that is none, or cannot run here."""
         self.device, self.dtype = torch.device(device), dtype
-        self.backend = kernels.backend_for(backend, self.device)
+        self.backend, self._asked = kernels.backend_for(backend, self.device), backend
+        kernels.current(backend, self.device)  # compiles meanwhile
         self._budget, self._host_budget = budget, host_budget
         self._source = source
         self._cache: Cache[Packed] = Cache(source.load, self._placed, budget, host_budget)
@@ -105,7 +106,7 @@ class Resident:
             raise UsageError(f"got {len(refs)} adapters and {len(outs)} buffers")
         with self._used(refs) as adapters:
             began = perf_counter()
-            kernels.write(adapters, outs, backend=self.backend)
+            kernels.write(adapters, outs, backend=self._asked)
             self._count(len(refs), perf_counter() - began)
 
     def factors(self, ref: str) -> dict[str, Factors]:
@@ -137,7 +138,7 @@ class Resident:
         with self._used(list(weights)) as adapters:
             ranks = [adapter.rank for adapter in adapters]
             try:
-                blend.side_by_side(adapters, list(weights.values()), out, ranks, backend=self.backend)
+                blend.side_by_side(adapters, list(weights.values()), out, ranks, backend=self._asked)
             except IncompatibleError:
                 if not cut:
                     raise

@@ -1,7 +1,7 @@
 """Switching adapters: ``python -m benchmarks.serving [PART…] [--device cuda] [--quick]``, or ``make bench-serving``.
 
 Needs torch, numpy, peft and safetensors, on a GPU triton. ``error`` also needs all of adapterbank's dependencies and a folder
-of real adapters (``--data``), and is left out without the folder. On two cores it takes a few minutes.
+of real adapters (``--data``), ``cold`` the dependencies; without them they are left out. On two cores it takes some minutes.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from benchmarks.serving.bare import stand_in
 stand_in()
 
 from benchmarks.rate_distortion.document import fill  # noqa: E402
-from benchmarks.serving import mixed, pages, quality, switch, traffic  # noqa: E402
+from benchmarks.serving import cold, front, mixed, pages, quality, switch, traffic  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
-PARTS = ("switch", "error", "load", "mixed")
+PARTS = ("switch", "error", "load", "mixed", "cold")
 SHARE, PINNED, PEFT = 0.8, 10.0, 50.0
 
 
@@ -42,6 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(report.text())
     report.store(given.results)
     if not given.quick and given.docs is not None:
+        front.draw(rows, given.docs, given.device)
         for place in fill(given.docs / "benchmarks.md", pages.tables(rows, given.device)):
             print(f"benchmarks.md has no place for {place}", file=sys.stderr)
 
@@ -63,10 +64,20 @@ def _rows(name: str, bench: switch.Bench, load: traffic.Load, data: Path) -> Ite
         yield from traffic.measure(bench, load)
     elif name == "mixed":
         yield from mixed.measure(bench)
+    elif name == "cold":
+        yield from _cold(bench)
     elif (data / "r16").is_dir():
         yield from quality.measure(data, say=_told)
     else:
         _told(f"error: no folder {data}/r16: name a folder of adapters with --data")
+
+
+def _cold(bench: switch.Bench) -> Iterator[dict[str, Any]]:
+    lacking = cold.absent()
+    if lacking is None:
+        yield from cold.measure(bench)
+    else:
+        _told(f"cold: a bank on disk needs {lacking}")
 
 
 def targets(rows: Sequence[dict[str, Any]]) -> Iterator[Target]:

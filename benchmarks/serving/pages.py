@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from benchmarks.serving import front
+
 Row = Mapping[str, Any]
 
 
@@ -13,7 +15,9 @@ def tables(rows: Sequence[Row], device: str) -> dict[str, str]:
     return {
         f"serving switch {device}": _switch(rows),
         f"serving mixed {device}": _mixed([row for row in rows if row["case"] == "mixed"]),
-        f"serving load {device}": _load({row["case"]: row for row in rows if row["case"] in ("cold", "zipf", "growth")}),
+        f"serving load {device}": _load({row["case"]: row for row in rows if row["case"] in ("zipf", "growth")}),
+        f"serving cold {device}": _cold([row for row in rows if row["case"] == "cold"]),
+        f"serving front {device}": front.sentence(rows),
     }
 
 
@@ -45,14 +49,22 @@ def _mixed(rows: Sequence[Row]) -> str:
 
 
 def _load(rows: Mapping[str, Row]) -> str:
-    if not {"cold", "zipf", "growth"} <= set(rows):
+    if not {"zipf", "growth"} <= set(rows):
         return ""
-    cold, zipf, growth = rows["cold"], rows["zipf"], rows["growth"]
+    zipf, growth = rows["zipf"], rows["growth"]
     return "\n".join([
         "| what | measured |", "|---|---:|",
-        f"| first write of a process, what it compiles included | {cold['seconds_to_first_write']:.2g} s |",
         f"| {zipf['adapters']:,} adapters, Zipf, {zipf['threads']} threads: p50 | {1e3 * zipf['p50_seconds']:.3g} ms |",
         f"| the same: p99 | {1e3 * zipf['p99_seconds']:.3g} ms |",
         f"| the same: hits, where {zipf['share_that_fits']:.0%} of the adapters fit | {zipf['hit_rate']:.1%} |",
         f"| memory that {growth['switches']:,} switches added | {growth['grown_bytes'] / 1e6:.1f} MB |",
     ])  # fmt: skip
+
+
+def _cold(rows: Sequence[Row]) -> str:
+    lines = ["| way | the whole process, s | of it imports | opening the bank | the first adapter | one more |"]
+    lines.append("|---|---:|---:|---:|---:|---:|")
+    for row in rows:
+        times = (f"{row['seconds'][key]:.2g}" for key in ("process", "import", "open", "first", "again"))
+        lines.append(f"| {row['way']} | {' | '.join(times)} |")
+    return "\n".join(lines)

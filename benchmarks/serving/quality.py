@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -40,17 +41,19 @@ def measure(data: Path, family: str = "r16", say: Callable[[str], None] = print)
 
 def _forms(adapters: list[Adapter], layout: SlotLayout) -> dict[str, Callable[[], list[Packed]]]:
     found: dict[str, Callable[[], list[Packed]]] = {}
+    fitted = cache(partial(_fitted, adapters))
     for store in STORES:
         found[f"raw {store}"] = lambda store=store: [RawAdapter.of(each, layout, store) for each in adapters]
-        for p in COMPONENTS:
-            found[f"rmm p={p} {store}"] = lambda p=p, store=store: _over_basis(adapters, layout, p, store)
+    for p in COMPONENTS:
+        for store in STORES:
+            found[f"rmm p={p} {store}"] = lambda p=p, store=store: _over_basis(*fitted(p), layout, store)
     for quality, error in ERRORS.items():
         found[f"fixed {quality}"] = lambda error=error: _coded(adapters, layout, error)
     return found
 
 
-def _over_basis(adapters: list[Adapter], layout: SlotLayout, p: int, store: str) -> list[Packed]:
-    """Adapters of one layout over a basis in bfloat16, fitted in the Procrustes gauge, as resident."""
+def _fitted(adapters: list[Adapter], p: int) -> tuple[Basis, list[Member]]:
+    """Adapters of one layout over a basis in bfloat16, fitted in the Procrustes gauge."""
     shapes = [adapter.shapes for adapter in adapters]
     union = Layout.union(shapes)
     counts = class_components(union, shapes, p)
@@ -62,10 +65,14 @@ def _over_basis(adapters: list[Adapter], layout: SlotLayout, p: int, store: str)
            for _ in adapters]  # fmt: skip
     fit_collection(adapters, union, shared, own, gauge="procrustes")
     mean, parts = ({c.rank: shared[f"{part}.{c.rank}"] for c in union.classes} for part in ("mean", "components"))
-    resident = ResidentBasis.of(Basis(union, "procrustes", p, "bfloat16", mean, parts), layout, store)
     members = [
         Member(NO_DIGEST, union, (), "bfloat16", {c.rank: one[f"coefficients.{c.rank}"] for c in union.classes}) for one in own
     ]
+    return Basis(union, "procrustes", p, "bfloat16", mean, parts), members
+
+
+def _over_basis(basis: Basis, members: list[Member], layout: SlotLayout, store: str) -> list[Packed]:
+    resident = ResidentBasis.of(basis, layout, store)
     return [RmmAdapter.of(member, resident) for member in members]
 
 

@@ -22,7 +22,7 @@ def jobs(folder: Path, shapes: Sequence[ModuleShape], out: Tensor) -> dict[str, 
     from safetensors.torch import load_file
 
     device = out.device
-    folders = [_saved(folder / str(number), shapes, number, out.dtype) for number in range(2)]
+    folders = [saved(folder / str(number), shapes, number, out.dtype) for number in range(2)]
     model = PeftModel.from_pretrained(skeleton(shapes, device, out.dtype), folders[0])
     host = torch.zeros(out.shape, dtype=out.dtype, pin_memory=out.is_cuda)
     names = iter(range(1_000_000))
@@ -78,7 +78,7 @@ def skeleton(shapes: Sequence[ModuleShape], device: torch.device, dtype: torch.d
     return root
 
 
-def _saved(folder: Path, shapes: Sequence[ModuleShape], seed: int, dtype: torch.dtype) -> str:
+def saved(folder: Path, shapes: Sequence[ModuleShape], seed: int, dtype: torch.dtype) -> str:
     from peft import LoraConfig
     from safetensors.torch import save_file
 

@@ -8,6 +8,7 @@ import importlib.util
 import os
 import subprocess
 import sys
+from concurrent.futures import Future
 from functools import cache
 from itertools import product
 
@@ -193,7 +194,7 @@ def every_width(rank):
 @pytest.mark.parametrize("rank", [8, 16, 20])
 def test_the_loops_for_every_width_and_processor(flags, rank, monkeypatch):
     monkeypatch.setattr(native, "_ATTEMPTS", (flags,))
-    monkeypatch.setattr(native, "_library", cache(native.built.__wrapped__))
+    monkeypatch.setattr(native, "_library", cache(native.built))
     item, windows = every_width(rank), [Window(), Window(0, None, -0.3)]
     whole = adapter(7, ranks=dict.fromkeys(adapter(7).modules, rank))
     made, members = basis([whole, whole], 4)
@@ -234,4 +235,26 @@ def test_a_compiler_that_is_not_there_or_fails_is_told(monkeypatch):
     assert kernels.backend_for("auto", "cpu") == "reference"
     monkeypatch.setattr(native, "compiler", lambda: "false")
     with pytest.raises(PlatformError, match="failed with code 1"):
-        native.built.__wrapped__()
+        native.built()
+
+
+@pytest.mark.skipif(kernels.obstacle("compiled", "cpu") is not None, reason=str(kernels.obstacle("compiled", "cpu")))
+def test_auto_takes_the_reference_while_the_loops_are_compiled(monkeypatch):
+    building = Future()
+    monkeypatch.setattr(native, "_building", lambda process: building)
+    assert kernels.backend_for("auto") == "compiled" and kernels.current("auto") == "reference"
+    assert kernels.current("compiled") == "compiled"
+    building.set_result(None)
+    assert kernels.current("auto") == "compiled"
+
+
+@pytest.mark.skipif(kernels.obstacle("compiled", "cpu") is not None, reason=str(kernels.obstacle("compiled", "cpu")))
+def test_auto_goes_on_with_the_reference_where_the_compiler_fails(monkeypatch):
+    monkeypatch.setattr(native, "compiler", lambda: "false")
+    building = native._building.__wrapped__(0)
+    monkeypatch.setattr(native, "_building", lambda process: building)
+    with pytest.raises(PlatformError, match="failed with code 1"):
+        native._library()
+    assert kernels.current("auto") == "reference"
+    items = residents("raw", "float32", LAYOUTS["own"])
+    assert torch.equal(written("auto", items)[0].cpu(), written("reference", items)[0].cpu())

@@ -4,7 +4,8 @@
 - ``compiled``: on a CPU the loops of ``loops/``, which need a C++ compiler; on a GPU what ``torch.compile`` fuses.
 - ``triton``: one launch for the whole layout; a CUDA device, or Triton's interpreter.
 
-``auto`` takes ``triton`` on a CUDA device where Triton is installed, else ``compiled`` where it can run, else ``reference``.
+``auto`` takes ``triton`` on a CUDA device where Triton is installed, else ``compiled`` where it can run, else ``reference``. On
+a CPU it takes the reference too while the loops are being compiled, in a thread: the same numbers, from the first request on.
 """
 
 from __future__ import annotations
@@ -39,6 +40,15 @@ def backend_for(name: str, device: torch.device | str = "cpu") -> str:
     return name
 
 
+def current(name: str, device: torch.device | str = "cpu") -> str:
+    """The backend that a write by ``name`` takes now; the first call for ``auto`` on a CPU starts to compile the loops."""
+    chosen = backend_for(name, device)
+    if name == "auto" and chosen == "compiled" and torch.device(device).type == "cpu":
+        native = importlib.import_module(f"{__name__}.native")
+        return chosen if native.ready() else "reference"
+    return chosen
+
+
 def obstacle(name: str, kind: str) -> str | None:
     """Why a backend cannot run on devices of this type; None if it can."""
     if name == "triton":
@@ -59,7 +69,7 @@ def _fits(name: str, kind: str) -> bool:
 def write(
     adapters: Sequence[Packed], outs: Sequence[Tensor], windows: Sequence[Window] | None = None, *, backend: str = "auto"
 ) -> None:
-    """Write each adapter into its buffer, as :func:`reference.write` says, by ``backend`` (see :func:`backend_for`)."""
+    """Write each adapter into its buffer, as :func:`reference.write` says, by ``backend`` (see :func:`current`)."""
     if adapters:
-        chosen = backend_for(backend, outs[0].device)
+        chosen = current(backend, outs[0].device)
         importlib.import_module(f"{__name__}.{_MODULES[chosen]}").write(adapters, outs, windows)

@@ -1,4 +1,4 @@
-"""The loops of ``loops/``: compiled by the first write of a process, in one to three seconds, with the machine's compiler.
+"""The loops of ``loops/``: compiled once in a process, in one to three seconds, with the machine's compiler.
 
 The library belongs to this process alone, so nothing stale or foreign is ever loaded. One build serves every layout, store and
 dtype. Calls let go of Python's lock and use as many threads as torch does.
@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import ctypes
 import importlib.resources
+import logging
+import os
 import subprocess
 import tempfile
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
 from itertools import groupby
-from threading import Lock
 
 import torch
 from torch import Tensor
@@ -32,7 +34,6 @@ _ATTEMPTS = (("-march=native", *_WIDE, "-fopenmp"), ("-march=native", "-fopenmp"
 _TYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
 _STORES = {"float32": 0, "bfloat16": 1, "float16": 2, "int8": 3, "int4": 4}
 _LONG, _AT = ctypes.c_int64, ctypes.c_void_p
-_building = Lock()
 
 
 class _Lines(ctypes.Structure):
@@ -113,13 +114,33 @@ def _codes(adapter: FixedAdapter) -> _Codes:
     )  # fmt: skip
 
 
+def ready() -> bool:
+    """Whether the loops can be called. The first call starts to compile them, in a thread; a failure is logged once."""
+    building = _building(os.getpid())
+    return building.done() and building.exception() is None
+
+
 def _library() -> ctypes.CDLL:
-    with _building:  # threads that come first together build once
-        return built()
+    return _building(os.getpid()).result()
 
 
 @cache
+def _building(process: int) -> Future[ctypes.CDLL]:
+    """The library of this process: what a parent's thread was building never comes to an end in a child."""
+    one = ThreadPoolExecutor(1, thread_name_prefix="adapterbank-loops")
+    found = one.submit(built)
+    found.add_done_callback(_told)
+    one.shutdown(wait=False)
+    return found
+
+
+def _told(building: Future[ctypes.CDLL]) -> None:
+    if building.exception() is not None:
+        logging.getLogger(__name__).warning("%s", building.exception())
+
+
 def built() -> ctypes.CDLL:
+    """Compile and load. Raises PlatformError if the compiler fails."""
     with tempfile.TemporaryDirectory(prefix="adapterbank-") as folder, importlib.resources.as_file(_SOURCES) as sources:
         target = f"{folder}/loops.so"
         for flags in _ATTEMPTS:
