@@ -9,7 +9,7 @@ import os
 import subprocess
 import sys
 from concurrent.futures import Future
-from functools import cache
+from functools import cache, partial
 from itertools import product
 
 import pytest
@@ -128,13 +128,25 @@ def test_coefficients_of_every_dtype(backend, coefficients):
 
 @pytest.mark.parametrize(("form", "store"), FORMS)
 def test_what_torch_compiles_for_a_gpu_is_the_same_before_it_is_compiled(form, store, monkeypatch):
-    monkeypatch.setattr(fused, "_compiled", lambda function: function)
+    monkeypatch.setattr(fused, "_compiled", lambda function, case: function)
     for layout, windows in (("own", [Window()] * 3), ("wide", [Window(0, 4, -0.7), Window(3, None, 0.5), Window(1, 5)])):
         items = residents(form, store, LAYOUTS[layout])
         outs = written("reference", items, windows=windows)
         found = [torch.full_like(out, 7.0) for out in outs]
         fused.write(items, found, windows)
         check("compiled", found, outs)
+
+
+def test_torch_goes_on_compiling_however_many_cases_there_are(monkeypatch):
+    monkeypatch.setattr(fused, "_compiled", cache(fused._compiled.__wrapped__))
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+    torch._dynamo.reset()
+    with torch._dynamo.config.patch(fail_on_recompile_limit_hit=True, recompile_limit=2):
+        for form, store in (("rmm", "float32"), ("rmm", "int8"), ("raw", "int4"), ("fixed", "")):
+            items = residents(form, store, LAYOUTS["own"])
+            outs = [torch.zeros(item.layout.size, device=DEVICE) for item in items]
+            fused.write(items, outs, [Window()] * 3)
+            check("compiled", outs, written("reference", items))
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

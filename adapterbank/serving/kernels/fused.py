@@ -6,9 +6,10 @@ layout only, and no adapter compiles anything anew.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from functools import cache
+from types import FunctionType
 
 import torch
 from torch import Tensor
@@ -49,19 +50,24 @@ def _write(adapter: Known, block: Rows, weight: float, to: Tensor) -> None:
     scale = None if weight == 1.0 else torch.full((), weight, device=to.device)
     if isinstance(adapter, FixedAdapter):
         arrays = (adapter.words, adapter.widths, adapter.columns, adapter.scales, adapter.table, adapter.pitches)
-        _compiled(decode)(arrays, 4 if adapter.widest <= 4 else 8, block.tables, scale, to)  # few kernels for all adapters
+        widest = 4 if adapter.widest <= 4 else 8  # few kernels for all adapters
+        _compiled(decode, (widest, block.rank, to.dtype, weight == 1.0))(arrays, widest, block.tables, scale, to)
         return
     held = adapter.basis if isinstance(adapter, RmmAdapter) else adapter
     values = held.values.view(-1, held.values.shape[-1])
     scales = None if held.scales is None else held.scales.flatten()
     coefficients = adapter.coefficients.flatten() if isinstance(adapter, RmmAdapter) else None
     packed = 2 if held.store == "int4" else 1
-    _compiled(combine)(values, scales, packed, coefficients, adapter.table, block.tables, scale, to)
+    kind = (held.store, len(values), None if coefficients is None else coefficients.dtype)
+    call = _compiled(combine, (*kind, block.rank, to.dtype, weight == 1.0))
+    call(values, scales, packed, coefficients, adapter.table, block.tables, scale, to)
 
 
 @cache
-def _compiled(function: Callable[..., None]) -> Callable[..., None]:
-    return torch.compile(function)
+def _compiled(function: Callable[..., None], case: Hashable) -> Callable[..., None]:
+    """A copy for each case: after eight compilations of one code Dynamo runs it uncompiled, and does not say so."""
+    assert isinstance(function, FunctionType)
+    return torch.compile(FunctionType(function.__code__.replace(), function.__globals__))
 
 
 def combine(
