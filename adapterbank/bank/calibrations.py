@@ -27,17 +27,19 @@ class Calibrations(Merges):
         *,
         options: Mapping[str, Any] | None = None,
         seed: int = 0,
+        held_out: int = results.HELD_OUT,
         progress: results.Progress | None = None,
-    ) -> tuple[Artefact, ...]:
+    ) -> results.Calibrated:
         """Run a procedure of ``adapterbank calibrate --list`` on versions and store what it makes.
 
-        ``setting`` has the base model and a task for each version, by its reference ``NAME@N``. Raises UsageError,
-        IncompatibleError.
+        ``setting`` has the base model and a task for each version, by its reference ``NAME@N``; at most ``held_out`` batches of
+        each task that it holds out judge what was learned. Raises UsageError, IncompatibleError.
         """
         from adapterbank.ways import calibrate as ways
 
         chosen = self._found(refs)
-        return ways.calibrate(self.rooms, procedure, chosen, setting, options=options, seed=seed, progress=progress)
+        own: dict[str, Any] = {"options": options, "seed": seed, "batches": held_out, "progress": progress}
+        return ways.calibrate(self.rooms, procedure, chosen, setting, **own)
 
     def artefacts(self, *, family: str | None = None, kind: str | None = None, ref: str | None = None) -> list[Artefact]:
         """All artefacts, or those of a family (``statistics``, ``coefficients``), a kind, a version; oldest first."""

@@ -37,6 +37,7 @@ class Merges(Opened):
         dtype: str = "float32",
         using: Sequence[str] = (),
         setting: Setting | None = None,
+        held_out: int = results.HELD_OUT,
         metric: str | None = None,
         evaluate: Evaluate | None = None,
         device: str = "cpu",
@@ -51,8 +52,9 @@ class Merges(Opened):
         ``rank`` is the output's rank (by default each module's largest input rank), ``{"energy": e}``, ``{"error": e}`` or
         ``"exact"``; the residual of that cut is stored. ``absent`` says what a module counts that an adapter lacks, ``prepare``
         what is done to the adapters first, ``schedules`` gives weights by module. What a method needs beside adapters comes
-        from ``using`` (artefacts; by default the newest that fit), is made from ``setting`` (a model and data), or from a
-        ``metric`` of the registry and ``evaluate``. The same recipe again gives the same version. Raises UsageError,
+        from ``using`` (artefacts; by default the newest that fit), is made from ``setting`` (a model and data; at most
+        ``held_out`` batches of each task that it holds out judge the merge), or from a ``metric`` of the registry and
+        ``evaluate``. The same recipe again gives the same version. Raises UsageError,
         IncompatibleError, NotFoundError.
         """
         from adapterbank.ways.request import Request, drawn_up
@@ -61,9 +63,10 @@ class Merges(Opened):
             "rank": rank, "options": options, "absent": absent, "prepare": tuple(prepare), "schedules": self._rules(schedules),
             "seed": seed, "dtype": dtype,
         }  # fmt: skip
-        request = Request(settings, tuple(using), setting, metric, evaluate)
+        request = Request(settings, tuple(using), setting, metric, evaluate, held_out)
         of = drawn_up(self.rooms, method, self._weighted(weights), request, progress)
-        return self._registered(of, register.Entry(name, None, alias, None, tags or {}, {}, note, force), device, progress)
+        entry = register.Entry(name, None, alias, None, tags or {}, {}, note, force)
+        return self._registered(of, entry, device, progress, (setting, held_out))
 
     def merge_recipe(
         self,
@@ -97,6 +100,7 @@ class Merges(Opened):
         name: str | None = None,
         using: Sequence[str] = (),
         setting: Setting | None = None,
+        held_out: int = results.HELD_OUT,
         device: str = "cpu",
         alias: str | None = None,
         tags: Mapping[str, str] | None = None,
@@ -115,12 +119,12 @@ class Merges(Opened):
         if len(new) + len(gone) != 1:
             raise UsageError("give one adapter to add, or one to remove")
         if new:
-            asked = ways.Request({}, tuple(using), setting)
+            asked = ways.Request({}, tuple(using), setting, batches=held_out)
             of = ways.with_one_more(self.rooms, found, *new[0], asked, progress)
         else:
             of = ways.without_one(self.rooms, found, gone[0])
         entry = register.Entry(name or found.name, None, alias, None, tags or {}, {}, note, force)
-        return self._registered(of, entry, device, progress)
+        return self._registered(of, entry, device, progress, (setting if new else None, held_out))
 
     def recipe(self, ref: str) -> Recipe | None:
         """How a merge was made; None for a version registered from files."""
@@ -198,8 +202,23 @@ class Merges(Opened):
         return tuple(rules)
 
     def _registered(
-        self, of: Any, entry: register.Entry, device: str, progress: results.Progress | None
+        self,
+        of: Any,
+        entry: register.Entry,
+        device: str,
+        progress: results.Progress | None,
+        data: tuple[Setting | None, int] = (None, 0),
     ) -> results.MergedVersion:
+        """``data``: a setting, and how many batches of each task that it holds out judge the merge."""
         from adapterbank.ways import merge as ways
 
-        return ways.merge_versions(self.rooms, entry, of, device=device, progress=progress)
+        setting, batches = data
+        if setting is None:
+            return ways.merge_versions(self.rooms, entry, of, device=device, progress=progress)
+        from adapterbank.ways.held_out import of_merge
+
+        arranged = setting.arranged([version.ref for version in of.chosen], batches)
+        return ways.merge_versions(
+            self.rooms, entry, of, device=device, progress=progress,
+            judge=lambda planned, merged: of_merge(self.rooms, planned, merged, arranged, progress),
+        )  # fmt: skip

@@ -10,7 +10,7 @@ any model will do: for n tasks and L layers n·(L + 1)/2 full passes.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -46,9 +46,26 @@ def gram_merged(
     (``with``), because the matrices are right only for that merge. ``progress`` is told (layers done, layers in all). ``seed``
     is not used. Raises as :func:`~adapterbank.calibration.gram.gram`.
     """
-    tasks = tasks_of(setting, names)
     inputs = Inputs.of(adapters, [1.0] * len(adapters), names, seed)
-    found = places(setting.model, adapters)
+
+    def merged(place: Place, grams: Mapping[str, InputGrams]) -> Factors:
+        return _merge(inputs, place, grams, reduce_non_diagonal_ratio, ridge)
+
+    grams = grams_behind(merged, setting, adapters, names, progress)
+    about = {"with": sorted(names), "reduce_non_diagonal_ratio": reduce_non_diagonal_ratio, "ridge": ridge}
+    stored = [grams[name].stored() for name in names]
+    return tuple(Statistics(KIND, name, *each, about) for name, each in zip(names, stored, strict=True))
+
+
+def grams_behind(
+    merge: Callable[[Place, Mapping[str, InputGrams]], Factors],
+    setting: Setting,
+    adapters: Sequence[Adapter],
+    names: Sequence[str],
+    progress: Progress | None = None,
+) -> dict[str, InputGrams]:
+    """By adapter the Gram matrices behind layers of which ``merge(place, what is known so far)`` makes each module."""
+    tasks, found = tasks_of(setting, names), places(setting.model, adapters)
     grams = {name: InputGrams(found) for name in names}
     merged: dict[str, Factors] = {}
     layers = layers_in_order(setting, tasks[0], found)
@@ -58,13 +75,10 @@ def gram_merged(
             candidate = _with_layer(merged, adapter, layer)
             with attached(setting.model, [candidate], torch.ones(1, len(candidate.modules))), watched(later, _stop):
                 measure(setting, task, layer, grams[name])
-        for place in layer:
-            merged[place.name] = _merge(inputs, place, grams, reduce_non_diagonal_ratio, ridge)
+        merged |= {place.name: merge(place, grams) for place in layer}
         if progress is not None:
             progress(done + 1, len(layers))
-    about = {"with": sorted(names), "reduce_non_diagonal_ratio": reduce_non_diagonal_ratio, "ridge": ridge}
-    stored = [grams[name].stored() for name in names]
-    return tuple(Statistics(KIND, name, *each, about) for name, each in zip(names, stored, strict=True))
+    return grams
 
 
 def layers_in_order(setting: Setting, task: Task, found: Sequence[Place]) -> list[Layer]:

@@ -83,7 +83,8 @@ def checked(tasks: Mapping[str, Task], *, labelled: bool = False) -> Mapping[str
 
 @torch.no_grad()
 def measured(task: Task, model: nn.Module) -> dict[str, float]:
-    """``entropy``, and with labels ``cross_entropy`` and ``accuracy``: the means over everything in the task that counts."""
+    """``entropy``, and with labels ``cross_entropy``, ``accuracy`` and ``likelihood`` (of the right class): the means over
+    everything in the task that counts."""
     sums: dict[str, float] = {}
     count = 0
     for batch in task.batches:
@@ -99,6 +100,7 @@ def _sums(logits: Tensor, labels: Tensor | None) -> dict[str, float]:
     if labels is not None:
         found["cross_entropy"] = float(nn.functional.cross_entropy(logits, labels, reduction="sum"))
         found["accuracy"] = float((logits.argmax(dim=-1) == labels).sum())
+        found["likelihood"] = float(torch.softmax(logits.double(), dim=-1).gather(1, labels[:, None]).sum())
     return found
 
 

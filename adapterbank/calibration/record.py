@@ -19,13 +19,12 @@ Judgement = Mapping[str, Any]
 
 
 def judge(setting: Setting, site: Site, coefficients: Tensor) -> Judgement:
-    """Entropy, cross-entropy and accuracy of the merge with ``coefficients [n, L]`` on both halves, by task and in the mean.
-
-    ``{"calibration": …, "held_out": …}``; the second is empty if the setting holds nothing out.
+    """``{"calibration": …}``: how certain and right the merge with ``coefficients [n, L]`` is on the batches that it is learned
+    from, by task and in the mean. What is held out is judged by :mod:`adapterbank.calibration.held_out`.
     """
     with torch.no_grad():
         site.coefficients = coefficients
-        return {"calibration": judged(setting.tasks, setting.model), "held_out": judged(setting.held_out, setting.model)}
+        return {"calibration": judged(setting.tasks, setting.model)}
 
 
 def learned(

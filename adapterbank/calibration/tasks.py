@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import Tensor, nn
@@ -31,6 +31,10 @@ class Task:
         found = self.mask(batch) if self.mask is not None else _attention_mask(batch)
         return None if found is None else found != 0
 
+    def first(self, count: int | None) -> Task:
+        """The same with its first ``count`` batches, None for all."""
+        return self if count is None else replace(self, batches=[self.batches[i] for i in range(min(count, len(self.batches)))])
+
     def targets(self, batch: Any) -> Tensor:
         """The right classes of ``batch``. Raises UsageError if the task has no labels."""
         if self.labels is None:
@@ -49,17 +53,18 @@ class Setting:
     tasks: Mapping[str, Task]
     held_out: Mapping[str, Task] = field(default_factory=dict)
 
-    def arranged(self, refs: Sequence[str]) -> Setting:
+    def arranged(self, refs: Sequence[str], held_out: int | None = None) -> Setting:
         """The same with the tasks of ``refs`` only, in their order: the order of the adapters in a calibration.
 
-        Raises UsageError for a reference without a task.
+        Of each task to judge by at most the first ``held_out`` batches are left. Raises UsageError for a reference without a
+        task.
         """
         lacking = [ref for ref in refs if ref not in self.tasks]
         if lacking:
             known = ", ".join(sorted(self.tasks)) or "none"
             raise UsageError(f"the setting has no task for {', '.join(lacking)}: got tasks for {known}")
-        held_out = {ref: self.held_out[ref] for ref in refs if ref in self.held_out}
-        return Setting(self.model, {ref: self.tasks[ref] for ref in refs}, held_out)
+        judging = {ref: self.held_out[ref].first(held_out) for ref in refs if ref in self.held_out and held_out != 0}
+        return Setting(self.model, {ref: self.tasks[ref] for ref in refs}, judging)
 
 
 def tasks_of(setting: Setting, names: Sequence[str]) -> list[Task]:

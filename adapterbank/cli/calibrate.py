@@ -8,7 +8,7 @@ import click
 
 from adapterbank.cli.command import command
 from adapterbank.cli.documents import document
-from adapterbank.cli.documents.calibrations import ArtefactsDocument, ProcedureDocument, ProceduresDocument
+from adapterbank.cli.documents.calibrations import CalibratedDocument, ProcedureDocument, ProceduresDocument
 from adapterbank.cli.hooks import setting_of, with_data
 from adapterbank.cli.methods import listed
 from adapterbank.cli.options import Selection, references
@@ -29,7 +29,7 @@ _PROCEDURE_KEYS = ("name", "makes", "summary", "source")
         "adapterbank calibrate gram sql@1 math@2 --with data.py:setting",
         "adapterbank calibrate adamerging @refs.txt --with data.py:setting --option steps=200 --seed 7",
     ),
-    prints=(ArtefactsDocument, ProceduresDocument),
+    prints=(CalibratedDocument, ProceduresDocument),
 )
 @click.argument("kind", metavar="[KIND]", required=False)
 @references("[REF]...")
@@ -39,13 +39,14 @@ _PROCEDURE_KEYS = ("name", "makes", "summary", "source")
 @click.option("--list", "listing", is_flag=True, help="List the KINDs and their options.")
 @pass_session
 def calibrate_command(
-    session: Session, kind: str | None, selection: Selection, setting: Any, options: Any, seed: int, listing: bool
+    session: Session, kind: str | None, selection: Selection, setting: Any, listing: bool, options: Any, **given: Any
 ) -> None:
     """Learn from data what a merge needs, and store it as artefacts.
 
     Statistics of each adapter (gram, fisher ...) or coefficients over all of them (adamerging, frank_wolfe ...). A merge then
     takes them by itself or with --using, and is replayed without data. The function of --with is given the references and
-    returns adapterbank.calibration.tasks.Setting: the base model, and a task for each reference.
+    returns adapterbank.calibration.tasks.Setting: the base model, and a task for each reference. If it holds data out, the
+    result is judged by them: by what the method sets out to improve, before (where it starts) and after.
     """
     if listing:
         _list(session)
@@ -55,8 +56,8 @@ def calibrate_command(
     bank = session.open()
     refs = selection.of(bank)
     with progress(session, f"calibrate {kind}") as step:
-        made = bank.calibrate(kind, refs, setting_of(setting, refs), options=dict(options), seed=seed, progress=step)
-    emit(session, document(ArtefactsDocument, {"artefacts": made}), pictures.artefacts)
+        made = bank.calibrate(kind, refs, setting_of(setting, refs), options=dict(options), progress=step, **given)
+    emit(session, document(CalibratedDocument, made), pictures.calibrated)
 
 
 def _list(session: Session) -> None:

@@ -63,8 +63,14 @@ def _told(call: Callable[[], Any], where: str) -> Any:
         raise UsageError(f"{where} raised {type(error).__name__}: {error}", hint="run it again with --debug") from error
 
 
+HELD_OUT = 16
+
+
 def with_data(function: Callable[..., Any]) -> Callable[..., Any]:
-    """``--with FILE.py:FUNCTION``: ``FUNCTION(refs)`` returns an ``adapterbank.calibration.tasks.Setting``."""
+    """``--with FILE.py:FUNCTION``: ``FUNCTION(refs)`` returns an ``adapterbank.calibration.tasks.Setting``; ``--held-out``."""
+    help_ = "By how many batches of each task that FUNCTION holds out the result is judged, at most; 0: it is not."
+    count: dict[str, Any] = {"type": click.IntRange(min=0), "default": HELD_OUT, "show_default": True, "metavar": "N"}
+    function = click.option("--held-out", help=help_, **count)(function)
     help_ = "FUNCTION(refs) returns a model and a task for each reference: what the method needs is learned from them."
     return click.option("--with", "setting", type=Hook(), help=help_)(function)
 

@@ -11,7 +11,7 @@ from adapterbank.cli.command import command
 from adapterbank.cli.documents import document
 from adapterbank.cli.documents.adapters import ExportedDocument
 from adapterbank.cli.documents.merges import MergedDocument, ReplayDocument, RevertedDocument
-from adapterbank.cli.hooks import evaluation, setting_of, with_data
+from adapterbank.cli.hooks import HELD_OUT, evaluation, setting_of, with_data
 from adapterbank.cli.options import Selection, device, force, merging, output_rank, reference, references
 from adapterbank.cli.output import emit, warn
 from adapterbank.cli.progress import progress
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from adapterbank.bank import Bank
 
 _ENTRY = ("name", "alias", "tags", "note", "force", "device")
-_FLAGS = {"options": "--option", "schedules": "--weights-by", "setting": "--with"}
-_DEFAULTS: dict[str, Any] = {"absent": "zero", "seed": 0, "dtype": "float32"}
+_FLAGS = {"options": "--option", "schedules": "--weights-by", "setting": "--with", "held_out": "--held-out"}
+_DEFAULTS: dict[str, Any] = {"absent": "zero", "seed": 0, "dtype": "float32", "held_out": HELD_OUT}
 
 
 @command(
@@ -64,7 +64,8 @@ def merge_command(session: Session, method: str | None, selection: Selection, **
 
     The residual is what the cut to the output rank lost, relative in ΔW. "adapterbank methods" lists METHODs and what each
     needs. In place of METHOD and REFs, --recipe FILE takes a recipe that "recipe export" wrote or a person, and --from MERGE
-    takes one that is there, with one adapter more or less.
+    takes one that is there, with one adapter more or less. What was learned by --with is judged by the data that it holds out:
+    the merge before the cut and after it, each beside what the method started from.
     """
     bank = session.open()
     entry = {key: given.pop(key) for key in _ENTRY} | {"tags": dict(given.pop("tags", ()))}
@@ -80,11 +81,11 @@ def _merged(bank: Bank, method: str | None, selection: Selection, given: dict[st
         _nothing_else("--recipe", method, selection, merge, add, remove, **given)
         return bank.merge_recipe(_text(recipe), where=str(recipe), **_named(entry))
     if merge is not None:
-        hook, using = given.pop("setting"), given.pop("using")
+        hook, using, held_out = given.pop("setting"), given.pop("using"), given.pop("held_out")
         _nothing_else("--from", method, selection, **given)
         weights = weighted([add]) if add else {}
         setting = setting_of(hook, [*_constituents(bank, merge), *(bank.find(ref).ref for ref in weights)])
-        return bank.merge_again(merge, add=weights, remove=remove, using=using, setting=setting, **entry)
+        return bank.merge_again(merge, add=weights, remove=remove, using=using, setting=setting, held_out=held_out, **entry)
     if method is None or add or remove:
         raise UsageError("expected a METHOD and adapters, --recipe FILE, or --from MERGE with --add or --remove")
     weights = selection.weights(bank)

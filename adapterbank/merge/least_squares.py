@@ -82,14 +82,14 @@ def loss(stack: Stack, grams: Sequence[Tensor], merged: LowRank) -> float:
     for left, right, gram, weight in zip(stack.lefts, stack.rights, grams, stack.weights, strict=True):
         sign = -1.0 if weight < 0.0 else 1.0
         difference = LowRank(torch.cat([merged.left, left * -sign], dim=1), torch.cat([merged.right, right], dim=1))
-        lost += abs(weight) * _measured(difference, gram)
+        lost += abs(weight) * weighed(difference, gram)
     return lost
 
 
 def energy(stack: Stack, grams: Sequence[Tensor]) -> float:
     """``Σ_i |w_i| tr(ΔW_i G_i ΔW_iᵀ)``: the loss of no delta at all."""
     pairs = zip(stack.lefts, stack.rights, grams, stack.weights, strict=True)
-    return sum(abs(weight) * _measured(LowRank(left, right), gram) for left, right, gram, weight in pairs)
+    return sum(abs(weight) * weighed(LowRank(left, right), gram) for left, right, gram, weight in pairs)
 
 
 def cut_under(matrix: LowRank, metric: Tensor, rank: int) -> Cut:
@@ -112,8 +112,8 @@ def cut_under(matrix: LowRank, metric: Tensor, rank: int) -> Cut:
     return Cut(factors, squared_norm(*difference), squared_norm(matrix.left, matrix.right))
 
 
-def _measured(matrix: LowRank, gram: Tensor) -> float:
-    """``tr(M G Mᵀ)``, rounding below zero cut off."""
+def weighed(matrix: LowRank, gram: Tensor) -> float:
+    """``tr(M G Mᵀ)``, the energy of the answers of ``matrix`` to inputs of that Gram matrix; rounding below zero cut off."""
     return max(0.0, float(((matrix.left.T @ matrix.left) * (matrix.right.T @ _times(gram, matrix.right))).sum()))
 
 

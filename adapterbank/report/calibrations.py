@@ -8,6 +8,7 @@ from rich.console import Group, RenderableType
 
 from adapterbank.report.explained import matrix
 from adapterbank.report.grid import Column, Row, facts, grid, line, titled
+from adapterbank.report.held_out import held_out
 from adapterbank.report.words import figure, pairs, safe, several, size, when
 
 _ARTEFACTS = (
@@ -41,6 +42,11 @@ def artefacts(document: Row) -> RenderableType:
     return grid(_ARTEFACTS, document["artefacts"], "no artefacts")
 
 
+def calibrated(document: Row) -> RenderableType:
+    """A row per artefact, then what was learned on data that it did not see."""
+    return Group(artefacts(document), *held_out(document["held_out"]))
+
+
 def procedures(document: Row) -> RenderableType:
     """A row per calibration."""
     return grid(_PROCEDURES, document["procedures"], "no calibrations")
@@ -59,7 +65,8 @@ def coefficients(document: Row) -> RenderableType:
     ]  # fmt: skip
     head = f"{document['ref']}  {document['kind']}  {len(document['modules'])} modules"
     head += f", masks of rank units in {document['units']}" if document["units"] else ""
-    return Group(line(head, "bold"), grid(_VALUES, rows, ""), *_about(document["about"]))
+    about = document["about"]
+    return Group(line(head, "bold"), grid(_VALUES, rows, ""), *_about(about), *held_out(about.get("held_out")))
 
 
 def compared(document: Row) -> RenderableType:

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from adapterbank.report.adapters import recipe
 from adapterbank.report.grid import Column, Row, facts, grid, line, titled
+from adapterbank.report.held_out import held_out
 from adapterbank.report.words import error, figure, pairs, safe, several, share, size
 
 _INPUTS = (
@@ -65,6 +66,7 @@ def explanation(document: Row, *, every_module: bool = False) -> RenderableType:
         {"number": number, "ref": ref, "weight": weight, "norm": norm, "kept": cosine}
         for number, (ref, weight, norm, cosine) in enumerate(told, start=1)
     ]
+    parts += held_out(document["held_out"])
     parts += titled("Inputs", grid(_INPUTS, rows, ""))
     parts += titled("Cosines", matrix(document["inputs"], document["cosine"]))
     parts += titled("Conflict", facts(_CONFLICT, document))

@@ -6,6 +6,7 @@ from rich.console import Group, RenderableType
 
 from adapterbank.report.adapters import exported
 from adapterbank.report.grid import Column, Row, facts, grid, line, titled
+from adapterbank.report.held_out import held_out
 from adapterbank.report.words import error, pairs, several, short, size
 
 _METHODS = (
@@ -34,7 +35,7 @@ def merged(document: Row) -> RenderableType:
     told = {key: value for key, value in document["report"].items() if not isinstance(value, dict)}
     told |= {"used": several(document["artefacts"])} if document["artefacts"] else {}
     parts += [facts([Column(key, key) for key in told], told)] if told else []
-    return Group(*parts)
+    return Group(*parts, *held_out(document["held_out"]))
 
 
 def methods(document: Row) -> RenderableType:

@@ -101,7 +101,7 @@ def _newest(rooms: Rooms, method: str, kind: str, chosen: Sequence[Version]) -> 
         together = rows.newest(tx, kind, [version.content for version in chosen])
         apart = {version.ref: rows.newest(tx, kind, [version.content]) for version in chosen}
     if together is not None and together.family == rows.COEFFICIENTS:
-        return [together]
+        return _newest_coefficients(rooms, kind, chosen)
     missing = [ref for ref, artefact in apart.items() if artefact is None]
     if missing:
         raise _missing(f"{method} needs the {kind} of {', '.join(missing)}", kind, chosen)
@@ -115,7 +115,12 @@ def _newest_coefficients(rooms: Rooms, method: str, chosen: Sequence[Version]) -
     own = [each for each in found if each.kind == method]
     if not found:
         raise _missing(f"{method} needs coefficients over {', '.join(version.ref for version in chosen)}", method, chosen)
-    return (own or found)[-1:]
+    return [_newest_first(rooms, own or found)]
+
+
+def _newest_first(rooms: Rooms, found: Sequence[Artefact]) -> Artefact:
+    """Of the newest calibration its first result: of a front the best mean."""
+    return next((each for each in reversed(found) if about(rooms, each).get("number", 1) == 1), found[-1])
 
 
 def _missing(message: str, kind: str, chosen: Sequence[Version]) -> NotFoundError:

@@ -36,6 +36,7 @@ def explain_merge(rooms: Rooms, version: Version, *, progress: Progress | None =
         residual=row.residual,
         facts=row.body.get("facts", {}),
         modules=tuple(_module(name, one, weights[name], residuals.get(name)) for name, one in found.items()),
+        held_out=row.body.get("held_out"),
     )
 
 

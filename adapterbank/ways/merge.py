@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from math import isfinite
 from pathlib import Path
@@ -47,10 +47,20 @@ class Ran:
     forms: Forms
 
 
+Judge = Callable[[Planned, Adapter], Any]  # what a merge that learned is worth on data that it did not see
+
+
 def merge_versions(
-    rooms: Rooms, entry: Entry, of: Planned, *, device: str = "cpu", progress: Progress | None = None
+    rooms: Rooms,
+    entry: Entry,
+    of: Planned,
+    *,
+    device: str = "cpu",
+    progress: Progress | None = None,
+    judge: Judge | None = None,
 ) -> MergedVersion:
-    """Run the recipe and register what comes out. A recipe again gives the same files: ``unchanged``."""
+    """Run the recipe and register what comes out, with what ``judge`` says of it. A recipe again gives the same files:
+    ``unchanged``."""
     recipe, chosen = of.recipe, of.chosen
     with rooms.catalog.reading() as tx:
         used = artefact_rows.of_objects(tx, recipe.artefacts)
@@ -58,16 +68,17 @@ def merge_versions(
     config, weights = encoded(rooms, ran.merged, chosen[0])
     inspection = inspect(config, weights)
     entry = replace(entry, base_model=chosen[0].base_model)
+    judged = None if judge is None else judge(of, ran.merged.adapter)
     with rooms.vault.stage() as staged:
         staged.write(weights)
         labels = {artefact.object: artefact.label for artefact in used}
-        body = _body(of, ran, labels)
+        body = _body(of, ran, labels) | ({} if judged is None else {"held_out": asdict(judged)})
         lineage = Lineage(recipe.method, body, ran.merged.residual, environment(), chosen, used)
         done = store(rooms, entry, config, staged, sha256(weights).hexdigest(), inspection, lineage)
     report = {**ran.merged.report, "modules": dict(ran.merged.module_residuals)}
     warnings = (*_warnings(ran, recipe), *(problem for problem in inspection.problems if problem.severity == "warning"))
     refs = tuple(artefact.ref for artefact in used)
-    return MergedVersion(done.version, done.status, ran.merged.residual, ran.merged.rank, report, warnings, refs)
+    return MergedVersion(done.version, done.status, ran.merged.residual, ran.merged.rank, report, warnings, refs, judged)
 
 
 def run(rooms: Rooms, of: Planned, *, device: str = "cpu", progress: Progress | None = None) -> Ran:

@@ -28,7 +28,7 @@ class Explanation:
     """Inputs and how they meet. ``norms`` are ‖ΔW_i‖, ``cosine`` their matrix over the whole model, ``disagreement`` the share
     of entries in which a pair has opposite signs (unrelated: a half), ``cancelled`` the share of the weighted mass that cancels
     in the sum. Of a merge: ``merged_norm`` is its ‖M‖, ``kept`` its cosine with each input, ``facts`` what the method told of
-    modules.
+    modules; ``held_out`` what it is worth on data that its calibration did not see, as it was stored.
     """
 
     ref: str | None
@@ -43,6 +43,7 @@ class Explanation:
     residual: float | None
     facts: Mapping[str, Mapping[str, float]]
     modules: tuple[ModuleConflict, ...]
+    held_out: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)

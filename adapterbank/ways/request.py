@@ -19,7 +19,7 @@ from adapterbank.ways.calibrate import for_method
 from adapterbank.ways.compare import Evaluate, mean, scored
 from adapterbank.ways.lineage import Planned
 from adapterbank.ways.merge import opened, run_on
-from adapterbank.ways.results import Progress
+from adapterbank.ways.results import HELD_OUT, Progress
 from adapterbank.ways.rooms import Rooms
 
 if TYPE_CHECKING:
@@ -32,13 +32,15 @@ Weighted = Sequence[tuple[Version, float]]
 @dataclass(frozen=True, slots=True)
 class Request:
     """``settings`` are fields of the recipe as the user gave them. Beside them: ``using`` names artefacts, ``setting`` is a
-    model with data to make them from, ``metric`` a key of the registry, ``evaluate`` judges a merge."""
+    model with data to make them from, ``batches`` how many of each task that it holds out judge what was learned, ``metric`` a
+    key of the registry, ``evaluate`` judges a merge."""
 
     settings: Mapping[str, Any] = field(default_factory=dict)
     using: tuple[str, ...] = ()
     setting: Setting | None = None
     metric: str | None = None
     evaluate: Evaluate | None = None
+    batches: int = HELD_OUT
 
 
 def drawn_up(rooms: Rooms, method: str, chosen: Weighted, request: Request, progress: Progress | None = None) -> Planned:
@@ -51,7 +53,7 @@ def drawn_up(rooms: Rooms, method: str, chosen: Weighted, request: Request, prog
     if request.setting is None:
         used = artefacts.wanted(rooms, method, versions, request.using)
     else:
-        own = {"options": settings.get("options"), "seed": settings.get("seed", 0)}
+        own: dict[str, Any] = {"options": settings.get("options"), "seed": settings.get("seed", 0), "batches": request.batches}
         used = for_method(rooms, method, versions, request.setting, progress=progress, **own)
         settings["options"] = _of_the_method(method, settings.get("options") or {})
     return lineage.plan(method, chosen, artefacts=tuple(each.object for each in used), **settings)
@@ -72,7 +74,8 @@ def with_one_more(
         return Planned(replace(recipe, inputs=inputs, continues=state), (merge, new))
     planned = lineage.plus(of, new, weight)
     if request.setting is not None:
-        used = for_method(rooms, recipe.method, planned.chosen, request.setting, seed=recipe.seed, progress=progress)
+        own: dict[str, Any] = {"seed": recipe.seed, "batches": request.batches}
+        used = for_method(rooms, recipe.method, planned.chosen, request.setting, progress=progress, **own)
     else:
         used = artefacts.wanted(rooms, recipe.method, planned.chosen, request.using)
     digests = tuple(artefact.object for artefact in used)

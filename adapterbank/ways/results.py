@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any, overload
 
 from adapterbank.catalog.levels import ExactForm
-from adapterbank.catalog.rows import AliasEvent, Basis, Member, Version
+from adapterbank.catalog.rows import AliasEvent, Artefact, Basis, Member, Version
 from adapterbank.errors import Problem
 
+if TYPE_CHECKING:
+    from adapterbank.calibration.held_out import HeldOut
+
+HELD_OUT = 16  # batches of each task that judge what was learned, unless the user says otherwise
 Progress = Callable[[int, int], None]  # (done, in all), in a unit that the way names
 
 
@@ -163,7 +167,8 @@ class Materialized:
 @dataclass(frozen=True, slots=True)
 class MergedVersion(Made):
     """A merge, registered: ``residual`` is ‖M − M_k‖/‖M‖ of the cut to ``rank``; ``report`` is the method's own. ``artefacts``
-    are the references of what was used beside the adapters."""
+    are the references of what was used beside the adapters. ``held_out`` is what was learned, by its own objective on data that
+    it did not see (None: no such data)."""
 
     version: Version
     status: str
@@ -172,6 +177,25 @@ class MergedVersion(Made):
     report: Mapping[str, Any] = field(default_factory=dict)
     warnings: tuple[Problem, ...] = ()
     artefacts: tuple[str, ...] = ()
+    held_out: HeldOut | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Calibrated(Sequence[Artefact]):
+    """The artefacts that a calibration made, and what they are worth on data that it did not see (None: no such data)."""
+
+    artefacts: tuple[Artefact, ...]
+    held_out: HeldOut | None
+
+    @overload
+    def __getitem__(self, place: int) -> Artefact: ...
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[Artefact]: ...
+    def __getitem__(self, place: int | slice) -> Artefact | Sequence[Artefact]:
+        return self.artefacts[place]
+
+    def __len__(self) -> int:
+        return len(self.artefacts)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,16 +3,18 @@
     ADAPTERBANK_DATA=FOLDER adapterbank merge fisher cola cr sst2 --with benchmarks/merging/tasks.py:setting --name merged
 
 References are adapters registered under their task's name. Sentences are read from ``data/TASK.test.jsonl``; half of them is
-to learn from and half is held out. Heads are read from ``heads/TASK.safetensors``, or from the folder under ``heads/`` that the
-variable ``ADAPTERBANK_HEADS`` names.
+to learn from (at most as many as the variable ``ADAPTERBANK_SENTENCES`` says, in whole batches) and half is held out. Heads are
+read from ``heads/TASK.safetensors``, or from the folder under ``heads/`` that the variable ``ADAPTERBANK_HEADS`` names.
 """
 
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from adapterbank.calibration.tasks import Setting
+from adapterbank.demo.encoder import BATCH
 from adapterbank.demo.evaluate import read_head, read_sentences
 from adapterbank.demo.tasks import sentence_setting, skills_of
 from adapterbank.errors import UsageError
@@ -24,8 +26,12 @@ def setting(refs: list[str], folder: Path | None = None, heads: str | None = Non
     heads = os.environ.get("ADAPTERBANK_HEADS", "") if heads is None else heads
     skills = skills_of(refs)
     sentences = read_sentences(root / "data", skills.values())
-    return sentence_setting(
+    made = sentence_setting(
         skills, sentences, lambda skill: read_head(root / "heads" / heads / f"{skill}.safetensors"), seed=seed
+    )
+    most = os.environ.get("ADAPTERBANK_SENTENCES")
+    return (
+        made if most is None else replace(made, tasks={ref: t.first(-(-int(most) // BATCH)) for ref, t in made.tasks.items()})
     )
 
 

@@ -47,3 +47,11 @@ def test_labels_that_are_not_there_are_asked_for():
     with pytest.raises(UsageError, match="has none"):
         Task([0], outputs).targets(0)
     assert task(1).targets(task(1).batches[0]).shape == (5,)
+
+
+def test_of_what_is_held_out_no_more_batches_are_left_than_asked_for():
+    setting = Setting(Tiny(), {"a": task(1, 3)}, {"a": task(2, 3)})
+    assert setting.arranged(["a"], 2).held_out["a"].batches == setting.held_out["a"].batches[:2]
+    assert len(setting.arranged(["a"], 9).held_out["a"].batches) == 3
+    assert setting.arranged(["a"], 0).held_out == {}
+    assert len(setting.arranged(["a"], 1).tasks["a"].batches) == 3

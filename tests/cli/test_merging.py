@@ -27,6 +27,36 @@ def test_data_are_learned_from_once_and_a_replay_needs_none(run: Run):
     assert "gram of sql@1" in shown
 
 
+def test_what_was_learned_is_judged_on_what_is_held_out_and_explained_later(run: Run):
+    words = ("merge", "regmean", "sql@1", "math", "--with", f"{HOOK}:setting", "--name")
+    merged = run(*words, "learned", "--json").json
+    [whole, cut] = merged["held_out"]["measured"]
+    assert (whole["rank"], cut["rank"]) == (None, merged["rank"])
+    assert set(whole["tasks"]) == {"sql@1", "math@1"} and merged["held_out"]["examples"] == 32
+    assert run("explain", "learned", "--json").json["held_out"] == merged["held_out"]
+    told = run(*words, "again", "--held-out", "1").out
+    for word in ("Held out: 16 examples", "before: average", "regmean_loss", "not cut"):
+        assert word in told, word
+    explained = run("explain", "learned").out
+    verdict = "better" if whole["after"] < whole["before"] else "WORSE"
+    assert "Held out: 32 examples" in explained and verdict in explained and f"{whole['after']:.4g}" in explained
+    assert run(*words, "unjudged", "--held-out", "0", "--json").json["held_out"] is None
+    assert "Held out" not in run("explain", "both").out
+
+
+def test_a_front_is_told_point_by_point(run: Run):
+    words = ("calibrate", "map", "sql@1", "math", "--with", f"{HOOK}:setting", "--option", "tolerance=0", "--option", "upper=3")
+    found = run(*words, "--json").json
+    points = found["held_out"]["points"]
+    assert len(points) == len(found["artefacts"]) > 1
+    told = run(*words).out
+    assert f"Points: {sum(point['non_dominated'] for point in points)} of {len(points)} non-dominated" in told
+    shown = run("coefficients", "show", found["artefacts"][1]["ref"])
+    assert "Points:" in shown.out and "number" in shown.out
+    merged = run("merge", "map", "sql@1", "math", "--name", "best", "--json").json
+    assert merged["artefacts"] == [found["artefacts"][0]["ref"]], "the best mean, not the last that was stored"
+
+
 def test_a_recipe_goes_to_a_file_and_comes_back(run: Run, tmp_path: Path):
     words = ("--weights-by", "*.query=0,1", "--weights-by", "math:*=0.5", "--energy", "0.9", "--absent", "renormalize")
     first = run("merge", "ties", "sql@1", "math", "--name", "tied", "--prepare", "pico", *words, "--json").json

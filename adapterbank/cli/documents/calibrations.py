@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, TypedDict
 
+from adapterbank.cli.documents.held_out import HeldOutDocument
 from adapterbank.cli.documents.merges import MethodOptionDocument
 
 
@@ -23,6 +24,13 @@ class ArtefactsDocument(TypedDict):
     """Results of calibration."""
 
     artefacts: list[ArtefactDocument]
+
+
+class CalibratedDocument(TypedDict):
+    """What a calibration made, and what it is worth on data that it did not see."""
+
+    artefacts: list[ArtefactDocument]
+    held_out: HeldOutDocument | None
 
 
 class ProcedureDocument(TypedDict):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, TypedDict
 
+from adapterbank.cli.documents.held_out import HeldOutDocument
 from adapterbank.cli.documents.recipes import RecipeDocument
 
 
@@ -23,7 +24,7 @@ class ExplanationDocument(TypedDict):
     """How adapters meet: ``norms`` are ‖ΔW‖, ``cosine`` their matrix, ``disagreement`` the share of entries with opposite
     signs, the mean over pairs (unrelated adapters: a half), ``cancelled`` the share of the weighted mass that cancels in the
     sum. Of a merge (else null): ``merged_norm``, ``kept`` (its cosine with each input), ``residual``, ``recipe``; ``facts`` are
-    what the method told of modules."""
+    what the method told of modules, ``held_out`` judges what was learned, if it was judged."""
 
     ref: str | None
     inputs: list[str]
@@ -37,6 +38,7 @@ class ExplanationDocument(TypedDict):
     residual: float | None
     recipe: RecipeDocument | None
     facts: dict[str, dict[str, float]]
+    held_out: HeldOutDocument | None
     modules: list[ModuleConflictDocument]
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any, TypedDict
 
 from adapterbank.cli.documents.adapters import ExportedDocument, VersionDocument
+from adapterbank.cli.documents.held_out import HeldOutDocument
 from adapterbank.cli.documents.shared import ProblemDocument
 
 
 class MergedDocument(TypedDict):
     """A merge; ``residual`` is what the cut to ``rank`` lost, relative in ΔW; ``report`` is the method's own, ``artefacts``
-    what it used beside the adapters."""
+    what it used beside the adapters; ``held_out`` judges what was learned by ``--with``."""
 
     ref: str
     status: str
@@ -18,6 +19,7 @@ class MergedDocument(TypedDict):
     rank: int
     report: dict[str, Any]
     artefacts: list[str]
+    held_out: HeldOutDocument | None
     warnings: list[ProblemDocument]
     version: VersionDocument
 
