@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     rows = [row for name in given.parts or PARTS for row in _rows(name, bench, load, given.data)]
     settings = {"device": given.device, "backend": bench.backend, "dtype": "bfloat16", "threads": torch.get_num_threads()}
     name = "serving" if given.device == "cpu" else f"serving-{given.device}"
-    report = Report(name, settings | {"rounds": bench.rounds}, rows, list(targets(rows)))
+    report = Report(name, settings | {"rounds": bench.rounds}, rows, list(targets(rows, given.device)))
     print(report.text())
     report.store(given.results)
     if not given.quick and given.docs is not None:
@@ -80,7 +80,7 @@ def _cold(bench: switch.Bench) -> Iterator[dict[str, Any]]:
         _told(f"cold: a bank on disk needs {lacking}")
 
 
-def targets(rows: Sequence[dict[str, Any]]) -> Iterator[Target]:
+def targets(rows: Sequence[dict[str, Any]], device: str) -> Iterator[Target]:
     """The share of a copy for every form; on a GPU how much faster than a copy from pinned memory, and than PEFT."""
     switched = [row for row in rows if row["case"] == "switch"]
     rivals = {(row["llama"], row["rank"], row["form"]): row["seconds"].median for row in switched if "of_copy" not in row}
@@ -89,7 +89,7 @@ def targets(rows: Sequence[dict[str, Any]]) -> Iterator[Target]:
             continue
         what = f"{row['llama']}, rank {row['rank']}, {row['form']}"
         yield Target(f"{what}: share of a copy", row["of_copy"].median, SHARE, at_least=True)
-        for rival, times in (("pinned copy", PINNED), ("PEFT load_adapter", PEFT)):
+        for rival, times in (("pinned copy", PINNED), ("PEFT load_adapter", PEFT)) if device == "cuda" else ():
             seconds = rivals.get((row["llama"], row["rank"], rival))
             if seconds is not None and ("pinned copy" not in rival or _promised(row["form"])):
                 yield Target(f"{what}: faster than {rival}", seconds / row["seconds"].median, times, at_least=True)
