@@ -43,7 +43,12 @@ def test_every_console_block_runs_in_order(desk: Path, monkeypatch: pytest.Monke
         ran = CliRunner().invoke(root, words)
         assert ran.exit_code == 0, (line, ran.output)
         said.append(ran.stdout)
-    for word in ("office@1", "cancelled in the sum", "regmean_loss", "gram", "bits", "exact", "sequence@2"):
+    shown = [line.split() for body in bodies("text") for line in body.splitlines() if line.startswith("regmean_loss")]
+    found = [line.split() for text in said if "Held out" in text for line in text.splitlines() if line.endswith("better")]
+    assert len(shown) == 2 and [words[:-3] for words in shown] * 2 == [words[:-3] for words in found]
+    for ours, theirs in zip(shown * 2, found, strict=True):
+        assert list(map(float, theirs[-3:-1])) == pytest.approx(list(map(float, ours[-3:-1])), abs=0.005)
+    for word in ("office@1", "cancelled in the sum", "regmean_loss", "Held out", "gram", "bits", "exact", "sequence@2"):
         assert word in "".join(said), word
 
 

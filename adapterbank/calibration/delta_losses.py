@@ -20,7 +20,6 @@ from adapterbank.merge.least_squares import unpacked, weighed
 from adapterbank.merge.stack import Stack
 
 _ROWS = 512
-Squares = Mapping[str, tuple[float, float]]  # by adapter: of the merge's difference from it, and of the adapter's own delta
 
 
 _Loss = Callable[[LowRank, str, str], float]  # of a delta, in a module, under an adapter's statistics
@@ -67,28 +66,32 @@ def _squares(delta: LowRank, F: Tensor) -> float:
 
 def _measuring(name: str, case: Case, loss: _Loss) -> Measure:
     refs = dict(zip(case.inputs.names, case.setting.tasks, strict=True))
+    whole = _weighed(case.inputs, None, loss)
 
     def measure(merged: Adapter) -> Mapping[str, Score]:
-        with torch.no_grad():
-            sums = _summed(case.inputs, merged, loss)
-        whole = relative(sum(lost for lost, _ in sums.values()), sum(own for _, own in sums.values()))
-        return {name: Score(whole, {refs[adapter]: relative(*own) for adapter, own in sums.items()})}
+        lost = _weighed(case.inputs, merged, loss)
+        tasks = {refs[adapter]: relative(lost[adapter], own) for adapter, own in whole.items()}
+        return {name: Score(relative(sum(lost.values()), sum(whole.values())), tasks)}
 
     return measure
 
 
-def _summed(inputs: Inputs, merged: Adapter, loss: _Loss) -> Squares:
-    """Both sums of squares of every adapter over the modules."""
-    sums = dict.fromkeys(inputs.names, (0.0, 0.0))
+@torch.no_grad()
+def _weighed(inputs: Inputs, merged: Adapter | None, loss: _Loss) -> dict[str, float]:
+    """Over the modules and by adapter: ``|w_i|·loss`` of the merge's difference from it, or of no merge at all."""
+    sums = dict.fromkeys(inputs.names, 0.0)
     for module in inputs.shapes:
-        stack, M = inputs.original(module), merged.modules[module]
-        answer = LowRank(M.B.double() * M.scaling, M.A.double().T)
+        stack = inputs.original(module)
         for index, name in enumerate(stack.names):
             wanted, weight = _wanted(stack, index)
-            difference = LowRank(torch.cat([answer.left, -wanted.left], dim=1), torch.cat([answer.right, wanted.right], dim=1))
-            lost, whole = sums[name]
-            sums[name] = lost + weight * loss(difference, module, name), whole + weight * loss(wanted, module, name)
+            sums[name] += weight * loss(wanted if merged is None else _difference(merged, module, wanted), module, name)
     return sums
+
+
+def _difference(merged: Adapter, module: str, wanted: LowRank) -> LowRank:
+    M = merged.modules[module]
+    left = torch.cat([M.B.double() * M.scaling, -wanted.left], dim=1)
+    return LowRank(left, torch.cat([M.A.double().T, wanted.right], dim=1))
 
 
 def _wanted(stack: Stack, index: int) -> tuple[LowRank, float]:

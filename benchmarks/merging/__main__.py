@@ -2,7 +2,8 @@
 
 ``speed`` takes about ten minutes on two cores, most of them PEFT's, and needs PEFT. ``field`` takes about as long; it needs a
 folder of adapters with heads and sentences (``--data``) and the extras ``demo`` and ``bench``, and writes its table and picture
-into the documents. ``--quick`` takes a module of a quarter of the size, and few sentences.
+into the documents. ``held_out`` takes half an hour and needs the same; it runs the command line. ``--quick`` takes a module of
+a quarter of the size, and few sentences.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.harness import RESULTS, Report
-from benchmarks.merging import field, field_pages, speed
+from benchmarks.merging import field, field_pages, held_out, speed
 from benchmarks.merging.field_halves import Source
 from benchmarks.rate_distortion.document import fill
 from benchmarks.rate_distortion.encoder import absent
@@ -30,25 +31,36 @@ def measured_speed(given: argparse.Namespace) -> Report:
 
 def measured_field(given: argparse.Namespace) -> Report:
     """What the methods are worth; of a full run table and picture go into the documents."""
-    lacking = [f"folder {name}" for name in missing(given.data, ["r16"])] or [name for name in [absent()] if name]
-    if lacking:
-        print(f"field: no {', '.join(lacking)}: name a folder of adapters with --data, and install 'demo'", file=sys.stderr)
-        sys.exit(2)
+    _needed("field", given.data)
     found = field.measure(Source(given.data), _told, given.work, given.quick, given.learn)
     print(f"{field_pages.table(found)}\n\n{field_pages.verdict(found)}\n", flush=True)
     if not given.quick:
         field_pages.draw(found, given.docs)
         written = {"merging field": field_pages.table(found), "merging field verdict": field_pages.verdict(found)}
-        for name in fill(given.docs / "benchmarks.md", written):
-            print(f"benchmarks.md has no place for {name}", file=sys.stderr)
+        _filled(given.docs, written)
     return found.report()
 
 
-PARTS: Mapping[str, Callable[[argparse.Namespace], Report]] = {"speed": measured_speed, "field": measured_field}
+def measured_held_out(given: argparse.Namespace) -> Report:
+    """What the methods that learn reach of their own objectives; of a full run the tables go into the documents."""
+    _needed("held_out", given.data)
+    found = held_out.measure(given.data, _told, given.work, given.quick)
+    written = {"merging held out": held_out.table(found), "merging held out points": held_out.points(found)}
+    print("\n\n".join(written.values()), flush=True)
+    if not given.quick:
+        _filled(given.docs, written)
+    return found
+
+
+PARTS: Mapping[str, Callable[[argparse.Namespace], Report]] = {
+    "speed": measured_speed,
+    "field": measured_field,
+    "held_out": measured_held_out,
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure, print, store, part by part; the exit status is 2 without the data that ``field`` needs."""
+    """Measure, print, store, part by part; the exit status is 2 without the data that a part needs."""
     parser = _parser()
     given = parser.parse_args(arguments)
     unknown = sorted(set(given.parts) - set(PARTS))
@@ -61,6 +73,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
             report.store(given.results)
 
 
+def _needed(part: str, data: Path) -> None:
+    """End the process with status 2 without the data or the packages of a part."""
+    lacking = [f"folder {name}" for name in missing(data, ["r16"])] or [name for name in [absent()] if name]
+    if lacking:
+        print(f"{part}: no {', '.join(lacking)}: name a folder of adapters with --data, and install 'demo'", file=sys.stderr)
+        sys.exit(2)
+
+
+def _filled(docs: Path, tables: Mapping[str, str]) -> None:
+    for name in fill(docs / "benchmarks.md", tables):
+        print(f"benchmarks.md has no place for {name}", file=sys.stderr)
+
+
 def _told(what: str) -> None:
     print(what, file=sys.stderr, flush=True)
 
@@ -68,12 +93,12 @@ def _told(what: str) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.merging", description=__doc__.splitlines()[0])
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; all by default")
-    parser.add_argument("--quick", action="store_true", help="small sizes: to see that it runs; field stores nothing then")
-    parser.add_argument("--data", type=Path, default=DATA, help="field: folder of real adapters; default: ../shared/adapters")
+    parser.add_argument("--quick", action="store_true", help="small sizes: to see that it runs; only speed is stored then")
+    parser.add_argument("--data", type=Path, default=DATA, help="folder of real adapters; default: ../shared/adapters")
     parser.add_argument(
         "--learn", nargs="*", choices=field.LEARNED, default=field.LEARNED, help="field: of what is learned; all"
     )
-    parser.add_argument("--work", type=Path, help="field: an existing folder in which a run that was cut off goes on")
+    parser.add_argument("--work", type=Path, help="field, held_out: an existing folder in which a run that was cut off goes on")
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--docs", type=Path, default=DOCS)
     return parser
