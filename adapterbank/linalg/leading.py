@@ -1,8 +1,8 @@
 """The leading singular triplets of a large dense matrix, by a block Krylov iteration that knows when to stop.
 
-Block Golub-Kahan bidiagonalisation with full reorthogonalisation (Golub and Van Loan, *Matrix Computations*, §10.4; the
-analysis from a random start is arXiv 1504.05477): orthonormal U and V grow by a block a step, UᵀMV stays small, and what its
-singular triplets still lack is known without another product.
+Block Lanczos on MMᵀ with full reorthogonalisation (Golub and Van Loan, *Matrix Computations*, §10.3; the analysis from a random
+start is arXiv 1504.05477): orthonormal U grows by a block a step, and MᵀU gives the best approximation with columns in U. A
+start that knows most of the directions saves steps; random columns beside it see what it does not know.
 """
 
 from __future__ import annotations
@@ -16,29 +16,47 @@ from torch import Tensor
 from adapterbank.linalg.threads import one_thread
 from adapterbank.linalg.workers import share_out
 
-_OVER = 16  # columns of a block beyond the rank: the last directions that are wanted converge sooner
+_OVER = 48  # columns of a block beyond the rank: wide blocks cost little more to multiply, and save steps
+_RANDOM = 16  # columns at least that no start has chosen
 _STRIPE = 512  # rows or columns of M that one thread multiplies at a time
 _STEPS = 12
-_KEY = 0x7374617274  # of the random start
+_TAIL = 4.0  # times the last gain: what is still missing; noise, the slowest there is, was measured at 3
+_KEY = 0x7374617274  # of the random columns
 _FLOOR = 64  # roundings of M's dtype, relative to ‖M‖²: nothing below is sought
 
 
-def leading(matrix: Tensor, rank: int, tolerance: float = 1e-3) -> tuple[Tensor, Tensor, Tensor] | None:
+def leading(
+    matrix: Tensor, rank: int, start: Tensor | None = None, tolerance: float = 1e-3
+) -> tuple[Tensor, Tensor, Tensor] | None:
     """``U [m, rank], S [rank], V [n, rank]`` in float64 with ``‖M − U S Vᵀ‖`` at most ``1 + tolerance`` times the least.
 
-    ``matrix [m, n]`` is finite, float32 or float64. The iteration ends when the singular values can together be off by so
-    little: each lies within its residual norm (Weyl). None if that is not so after twelve steps, or if their columns would
-    be a quarter of the smaller side. The start is fixed and so are the stripes: no bit depends on the number of threads.
+    ``matrix [m, n]`` is finite, float32 or float64. ``start [n, b]`` are columns near M's leading right directions, in any
+    coordinates. The iteration ends when the last half step, from U UᵀM to M V, which is the result, brought so little of ‖M‖²
+    that all further ones cannot matter. None if that is not so after twelve steps, or if their columns would be a quarter of
+    the smaller side. Random columns are fixed and so are the stripes: no bit depends on the number of threads.
     """
     norm = squared_norm(matrix)
     floor = _FLOOR * torch.finfo(matrix.dtype).eps * norm
     with one_thread():
-        for U, S, V, residuals in _steps(matrix, rank):
-            lost = max(0.0, norm - float(S.square().sum()))
-            doubt = float((2.0 * S * residuals + residuals.square()).sum())
-            if doubt <= 2.0 * tolerance * lost + floor:
-                return U, S, V
+        for V, captured in _steps(matrix, _block(matrix, rank, start), rank):
+            columns = _times(matrix, V)
+            reached = float(columns.square().sum())
+            if _TAIL * (reached - captured) <= 2.0 * tolerance * max(0.0, norm - reached) + floor:
+                return _triplets(columns, V)
     return None
+
+
+def row_space(left: Tensor, right: Tensor, rank: int) -> Tensor:
+    """``[n, b]``: columns near the leading right directions of ``left @ right.T``, as a start for a matrix that resembles it.
+
+    All of ``right`` that has a part in the product if it is not much wider than ``rank``, else a sketch of the product.
+    """
+    used = right[:, left.any(dim=0)]
+    if used.shape[1] <= rank + _OVER:
+        return used
+    sketch = left @ (right.T @ _signs(len(right), rank + _OVER).to(right))
+    sides: Tensor = left.T @ torch.linalg.qr(sketch).Q
+    return right @ sides
 
 
 def squared_norm(matrix: Tensor) -> float:
@@ -53,39 +71,51 @@ def stripes(length: int) -> Iterator[slice]:
     return (slice(start, min(start + _STRIPE, length)) for start in range(0, length, _STRIPE))
 
 
-def _steps(matrix: Tensor, rank: int) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
-    """After each step the leading Ritz triplets, and ‖Mᵀu − σv‖ of each; Mv = σu holds exactly."""
-    m, n = matrix.shape
-    width = -(-(rank + _OVER) // 8) * 8
-    block = torch.linalg.qr(_start(n, width).to(matrix.device)).Q
-    V, U = block, block.new_empty(m, 0)
-    B = block.new_empty(0, 0)  # UᵀMV
+def _block(matrix: Tensor, rank: int, start: Tensor | None) -> Tensor:
+    """Orthonormal columns to begin with, ``[n, w]``."""
+    rows, width = matrix.shape[1], -(-(rank + _OVER) // 8) * 8
+    if start is None or not start.shape[1]:
+        columns = _signs(rows, width).to(matrix.device)
+    else:
+        extra = max(_RANDOM, width - start.shape[1])
+        columns = torch.cat([start.double(), _signs(rows, extra).to(matrix.device)], dim=1)
+    block: Tensor = torch.linalg.qr(columns).Q
+    return block
+
+
+def _steps(matrix: Tensor, block: Tensor, rank: int) -> Iterator[tuple[Tensor, float]]:
+    """After each step ``V [n, rank]``, the leading right vectors of U UᵀM, and how much of ‖M‖² these triplets have."""
+    (m, n), width = matrix.shape, block.shape[1]
+    U, Z = block.new_empty(m, 0), block.new_empty(n, 0)  # Z = MᵀU
     for step in range(1, _STEPS + 1):
         if 4 * step * width > min(m, n):
             return
-        onto, new, below = _orthonormal(_times(matrix, block), U)
-        B = torch.cat([torch.cat([B, B.new_zeros(width, B.shape[1])]), torch.cat([onto, below])], dim=1)
-        U = torch.cat([U, new], dim=1)
-        _, block, beside = _orthonormal(_transposed_times(matrix, new), V)
-        left, values, right = torch.linalg.svd(B)
-        residuals = (beside @ left[-width:, :rank]).norm(dim=0)
-        yield U @ left[:, :rank], values[:rank], V @ right[:rank].T, residuals
-        V = torch.cat([V, block], dim=1)
+        new = _orthonormal(_times(matrix, block), U)
+        U, Z = torch.cat([U, new], dim=1), torch.cat([Z, _transposed_times(matrix, new)], dim=1)
+        Q, R = torch.linalg.qr(Z)
+        left, values, _ = torch.linalg.svd(R)
+        yield Q @ left[:, :rank], float(values[:rank].square().sum())
+        block = Q[:, -width:]
 
 
-def _orthonormal(block: Tensor, basis: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """``onto, new, rest`` with ``block = basis @ onto + new @ rest``, the columns of ``new`` orthonormal and off ``basis``.
+def _triplets(columns: Tensor, V: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The singular triplets of ``columns @ V.T``."""
+    Q, R = torch.linalg.qr(columns)
+    left, values, right = torch.linalg.svd(R)
+    return Q @ left, values, V @ right.T
+
+
+def _orthonormal(block: Tensor, basis: Tensor) -> Tensor:
+    """Orthonormal columns that span ``block`` beside ``basis``.
 
     The second pass puts columns that QR had to invent, where the block had lost rank, off the basis too.
     """
-    onto = basis.T @ block
-    first, rest = torch.linalg.qr(block - basis @ onto)
-    again = basis.T @ first
-    new, correction = torch.linalg.qr(first - basis @ again)
-    return onto + again @ rest, new, correction @ rest
+    for _ in range(2 if basis.shape[1] else 1):
+        block = torch.linalg.qr(block - basis @ (basis.T @ block)).Q
+    return block
 
 
-def _start(rows: int, columns: int) -> Tensor:
+def _signs(rows: int, columns: int) -> Tensor:
     """Random signs ``[rows, columns]`` in float64, counted out by Philox."""
     words = np.random.Philox(key=_KEY).random_raw(-(-rows * columns // 64))
     bits = np.unpackbits(words.view(np.uint8), count=rows * columns)

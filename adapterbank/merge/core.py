@@ -22,6 +22,7 @@ from adapterbank.merge.dense import finite, projected, projected_to, squared_dis
 _EPS = torch.finfo(torch.float64).eps
 _WIDE = 256  # columns: from here on Gram matrices are faster than QR
 _BLOCK = 128
+_CLEAR = 1e-2  # share of ‖M‖² whose float32 sums are off by 1e-6
 _PRECISE = 1e-6  # share of ‖M‖²: what is lost is a difference of squares, and less is not to be trusted
 
 T = TypeVar("T")
@@ -44,18 +45,18 @@ class Cut:
     squared_norm: float
 
 
-def refactor(matrix: LowRank | Tensor, rank: int) -> Cut:
+def refactor(matrix: LowRank | Tensor, rank: int, near: LowRank | None = None) -> Cut:
     """The best approximation of ``matrix [d_out, d_in]`` of at most ``rank`` (Eckart-Young), balanced: ``U√S`` and ``V√S``.
 
     The number of columns is ``min(rank, d_out, d_in)``, for a :class:`LowRank` also at most its K. A large dense matrix is
-    approximated within 1/1000 of the best (:func:`~adapterbank.merge.dense.projected`).
+    approximated within 1/1000 of the best (:func:`~adapterbank.merge.dense.projected`), sooner if ``near`` resembles it.
     Raises RefusedInputError if ``matrix`` holds NaN or infinities.
     """
     _check(matrix)
     if isinstance(matrix, LowRank):
         wide = matrix.left.shape[1] > _WIDE and 2 * rank < matrix.left.shape[1]
         return (_cut_wide(matrix, rank) if wide else None) or _cut(matrix, rank)
-    return _measured(matrix, LowRank(*projected(matrix, rank)), rank)
+    return _measured(matrix, LowRank(*projected(matrix, rank, (near.left, near.right) if near else None)), rank)
 
 
 def refactor_to(matrix: LowRank | Tensor, energy: float) -> Cut:
@@ -108,9 +109,15 @@ def _cut(matrix: LowRank, rank: int) -> Cut:
 
 
 def _measured(matrix: Tensor, near: LowRank, rank: int) -> Cut:
-    """``near`` cut to ``rank``, its error as an approximation of the dense ``matrix`` measured by subtraction."""
-    factors = _cut(near, rank).factors
-    return Cut(factors, squared_distance(matrix, factors.left, factors.right), squared_norm(matrix))
+    """``near``, a projection of the dense ``matrix`` on some directions, cut to ``rank``.
+
+    What a projection loses is a difference of squares; it is measured by subtraction where that could not be seen.
+    """
+    cut, norm = _cut(near, rank), squared_norm(matrix)
+    lost = norm - (cut.squared_norm - cut.squared_error)
+    if lost <= _CLEAR * norm:
+        lost = squared_distance(matrix, cut.factors.left, cut.factors.right)
+    return Cut(cut.factors, lost, norm)
 
 
 def _cut_wide(matrix: LowRank, rank: int) -> Cut | None:

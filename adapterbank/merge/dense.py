@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from adapterbank.linalg.leading import leading, squared_norm, stripes
+from adapterbank.linalg.leading import leading, row_space, squared_norm, stripes
 from adapterbank.linalg.workers import share_out
 
 _SMALL = 512  # of the smaller side: up to here a Gram matrix is decomposed whole
@@ -13,14 +13,15 @@ _ORTHONORMAL = 1e-10
 _RANKS = (32, 128, 512)  # tried for an energy, before all directions
 
 
-def projected(matrix: Tensor, rank: int) -> tuple[Tensor, Tensor]:
+def projected(matrix: Tensor, rank: int, near: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, Tensor]:
     """``left [d_out, k]`` and ``right [d_in, k]`` in float64, k ≤ ``rank``: M projected on its ``rank`` leading directions.
 
     Small matrices and high ranks go through the eigenvectors of the smaller Gram matrix. Others go through a block Krylov
-    iteration in the matrix' own dtype, which ends when the residual ‖M − M_k‖ is within 1/1000 of the least possible.
+    iteration in the matrix' own dtype, which ends when the residual ‖M − M_k‖ is within 1/1000 of the least possible. It is
+    shorter if M resembles the product ``near[0] @ near[1].T``.
     """
     if min(matrix.shape) > _SMALL:
-        found = leading(matrix, rank)
+        found = leading(matrix, rank, None if near is None else row_space(*near, rank))
         if found is not None:
             U, S, V = found
             return U * S, V

@@ -119,7 +119,7 @@ def _cut(method: Method, piece: Piece, rank: Rank, largest: int) -> Cut:
     wanted = rank if isinstance(rank, int) else largest
     if piece.metric is not None and isinstance(matrix, LowRank):
         return cut_under(matrix, piece.metric, wanted)
-    return refactor(matrix, wanted)
+    return refactor(matrix, wanted, piece.near)
 
 
 def _rounded(factors: LowRank, shape: ModuleShape, dtype: torch.dtype) -> Factors:

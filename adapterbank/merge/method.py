@@ -26,7 +26,8 @@ class Piece:
 
     ``errors`` holds ``(squared error, squared norm)`` by name; the engine sums each over the modules and reports the
     relative error of the whole. ``facts`` are numbers of this module, reported as they are. A thin matrix may come with a
-    ``metric`` S, ``[d_in, d_in]`` or a diagonal ``[d_in]``, positive definite: it is cut to its rank under ‖D·S^½‖.
+    ``metric`` S, ``[d_in, d_in]`` or a diagonal ``[d_in]``, positive definite: it is cut to its rank under ‖D·S^½‖. A dense
+    one may come with a thin matrix ``near`` that it resembles; its leading directions are found sooner from there.
     """
 
     module: str
@@ -34,6 +35,7 @@ class Piece:
     errors: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     facts: Mapping[str, float] = field(default_factory=dict)
     metric: Tensor | None = None
+    near: LowRank | None = None
 
 
 Pieces = Iterator[Piece]

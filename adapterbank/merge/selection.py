@@ -34,17 +34,20 @@ class Selection:
         """The k-th largest size, once :attr:`done`."""
         return float(torch.tensor(self._prefix, dtype=_INTEGERS[self._dtype]).view(self._dtype))
 
-    def counts(self, tile: Tensor) -> Tensor:
-        """How many entries with the settled bits have each value of the next 16, and how many are others, ``[2¹⁶ + 1]``."""
-        bits = tile.to(self._dtype).reshape(-1).view(_INTEGERS[self._dtype]) & torch.iinfo(_INTEGERS[self._dtype]).max
-        digits = (bits >> self._shift) & (_DIGITS - 1)
+    def counts(self, tiles: Iterable[Tensor]) -> Tensor:
+        """How many entries with the settled bits have each value of the next 16, ``[2¹⁶]``; the tiles are not changed."""
+        return torch.bincount(torch.cat([self._digits(tile) for tile in tiles]), minlength=_DIGITS).cpu()
+
+    def _digits(self, tile: Tensor) -> Tensor:
+        """The next 16 bits of the entries that have the settled ones."""
+        bits = tile.to(self._dtype).abs().view(-1).view(_INTEGERS[self._dtype])
         if self._shift + _DIGIT < self._dtype.itemsize * 8:
-            digits.masked_fill_(bits >> (self._shift + _DIGIT) != self._prefix, _DIGITS)
-        return torch.bincount(digits, minlength=_DIGITS + 1).cpu()
+            bits = _below(bits.sub_(self._prefix << self._shift + _DIGIT), 1 << self._shift + _DIGIT)
+        return bits.bitwise_right_shift_(self._shift)
 
     def settle(self, counts: Tensor) -> None:
         """End a pass with the sum of its :meth:`counts`."""
-        larger = counts[:_DIGITS].flip(0).cumsum(0)  # larger[j]: how many have one of the j + 1 largest digits
+        larger = counts.flip(0).cumsum(0)  # larger[j]: how many have one of the j + 1 largest digits
         place = min(int(torch.searchsorted(larger, self._k)), _DIGITS - 1)  # beyond all: among the zeros not shown
         self._k -= int(larger[place - 1]) if place else 0
         self._prefix = self._prefix << _DIGIT | (_DIGITS - 1 - place)
@@ -53,7 +56,15 @@ class Selection:
 
 def no_counts() -> Tensor:
     """The counters of a pass before it."""
-    return torch.zeros(_DIGITS + 1, dtype=torch.int64)
+    return torch.zeros(_DIGITS, dtype=torch.int64)
+
+
+def _below(offsets: Tensor, end: int) -> Tensor:
+    """Those of the integers ``offsets [N]`` that are in ``[0, end)``."""
+    if offsets.device.type != "cpu":
+        return offsets[(offsets >= 0) & (offsets < end)]
+    found = offsets.numpy()  # compares and picks several times faster than torch
+    return torch.from_numpy(found[found.view(f"u{found.itemsize}") < end])
 
 
 def kth_largest(tiles: Callable[[], Iterable[Tensor]], k: int, dtype: torch.dtype = torch.float64) -> float:
@@ -62,6 +73,6 @@ def kth_largest(tiles: Callable[[], Iterable[Tensor]], k: int, dtype: torch.dtyp
     while not selection.done:
         counts = no_counts()
         for tile in tiles():
-            counts += selection.counts(tile)
+            counts += selection.counts([tile])
         selection.settle(counts)
     return selection.value

@@ -16,7 +16,7 @@ from adapterbank.merge.selection import Selection, no_counts
 from adapterbank.merge.stack import Stack
 from adapterbank.merge.streams import kept, stream_key
 
-_RUN = 16  # tiles that one thread counts at a time
+_RUN = 4  # tiles that one thread counts at a time
 
 
 def trim(thresholds: Sequence[float]) -> Sparsify:
@@ -30,7 +30,7 @@ def drop(stack: Stack, density: float) -> Sparsify:
 
     def sparsify(index: int, rows: slice, tile: Tensor) -> Tensor:
         mask = kept(keys[index], rows.start * stack.d_in, tile.numel(), density).view_as(tile)
-        return tile.mul_(mask.to(tile)).div_(density)
+        return tile.mul_(mask.view(torch.uint8).to(tile)).div_(density)
 
     return sparsify
 
@@ -61,8 +61,8 @@ def _count(stack: Stack, selections: Mapping[int, Selection], sums: Mapping[int,
 
     def count(task: tuple[int, list[slice]]) -> tuple[int, Tensor]:
         index, run = task
-        selection = selections[stack.members[index]]
-        return stack.members[index], sum((selection.counts(stack.rows(index, rows)) for rows in run), start=no_counts())
+        member = stack.members[index]
+        return member, selections[member].counts(stack.rows(index, rows) for rows in run)
 
     def add(result: tuple[int, Tensor]) -> None:
         sums[result[0]].add_(result[1])

@@ -29,5 +29,5 @@ def kept(key: tuple[int, int], start: int, count: int, density: float) -> Tensor
     skip = start % _LANES
     philox = np.random.Philox(key=np.array(key, dtype=np.uint64))
     words = philox.advance(start // _LANES).random_raw(skip + count)[skip:]
-    limit = np.uint64(ceil(density * 2.0**53))
-    return torch.from_numpy((words >> np.uint64(11)) < limit)
+    last = (ceil(density * 2.0**53) << 11) - 1  # the largest word whose upper 53 bits are less
+    return torch.from_numpy(words <= np.uint64(last))

@@ -22,7 +22,7 @@ def dare_linear(inputs: Inputs, *, density: Density = 0.5, scale: Scale = 1.0, s
         return stream(part, drop(part, density), part.weights, total)
 
     for stack in inputs:
-        yield Piece(stack.module, scaled(elementwise(stack, space, rule), scale))
+        yield Piece(stack.module, scaled(elementwise(stack, space, rule), scale), near=stack.combine())
 
 
 METHOD = Method(

@@ -24,7 +24,7 @@ def dare_ties(
         return sign_consensus(part, drop(part, density), part.weights, normalize=normalize)
 
     for stack in inputs:
-        yield Piece(stack.module, scaled(elementwise(stack, space, rule), scale))
+        yield Piece(stack.module, scaled(elementwise(stack, space, rule), scale), near=stack.combine())
 
 
 METHOD = Method(

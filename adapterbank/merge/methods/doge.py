@@ -77,7 +77,7 @@ def doge(
         problem = _problem(stack, part, eta, subspace)
         common, losses = _descend(problem, steps, lr)
         _mask_and_add(part, problem.lams, common, whole or thresholds(partial(parts, stack), K))
-        yield Piece(stack.module, common, {"loss": losses})
+        yield Piece(stack.module, common, {"loss": losses}, near=stack.combine(problem.lams))
 
 
 def _problem(stack: Stack, part: Stack, eta: float, subspace: int) -> _Problem:

@@ -60,7 +60,7 @@ def pcb(
         return _merged(part, whole or _limits(lambda: [part], pcb_ratio, clamp))
 
     for stack in inputs:
-        yield Piece(stack.module, elementwise(stack, space, rule))
+        yield Piece(stack.module, elementwise(stack, space, rule), near=stack.combine())
 
 
 def _merged(part: Stack, limits: Mapping[int, Limits]) -> Tensor:
@@ -145,7 +145,7 @@ def _count(part: Stack, tiles: Tiles, selections: Mapping[int, Sequence[Selectio
 
     def count(rows: slice) -> list[list[Tensor]]:
         entries = zip(part.members, tiles(part, rows), strict=True)
-        return [[selection.counts(tile) for selection in selections[member]] for member, tile in entries]
+        return [[selection.counts([tile]) for selection in selections[member]] for member, tile in entries]
 
     def add(counts: list[list[Tensor]]) -> None:
         for member, own in zip(part.members, counts, strict=True):

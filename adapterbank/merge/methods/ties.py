@@ -55,7 +55,7 @@ def ties(
         return sign_consensus(part, kept(part), part.weights, normalize=normalize, majority=majority)
 
     for stack in inputs:
-        yield Piece(stack.module, scaled(elementwise(stack, space, rule), scale))
+        yield Piece(stack.module, scaled(elementwise(stack, space, rule), scale), near=stack.combine())
 
 
 METHOD = Method(
