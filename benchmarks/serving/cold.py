@@ -7,12 +7,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+from adapterbank.lora.layout import ModuleShape
 from benchmarks.serving import llamas, rivals
 from benchmarks.serving.switch import Bench
 
@@ -36,9 +37,10 @@ PEFTS = """
 began = time.time()
 import torch
 from peft import PeftModel
-from benchmarks.serving import llamas, rivals
+from adapterbank.lora.layout import ModuleShape
+from benchmarks.serving import rivals
 imported = time.time()
-shapes = llamas.shapes(given["llama"], given["rank"], given["layers"])
+shapes = [ModuleShape(*shape) for shape in given["shapes"]]
 skeleton = rivals.skeleton(shapes, torch.device(given["device"]), torch.bfloat16)
 opened = time.time()
 model = PeftModel.from_pretrained(skeleton, given["folder"])
@@ -70,8 +72,10 @@ def measure(bench: Bench) -> Iterator[dict[str, Any]]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         size = bench.sizes[0]
-        given = {"bank": f"{name}/bank", "device": str(bench.device), "llama": size, "rank": RANK, "layers": LAYERS}
-        given["folder"] = _bank(folder, size, bench.say)
+        shapes = llamas.shapes(size, RANK, LAYERS)
+        bench.say(f"cold start: {LAYERS} layers of {size} into a bank")
+        given = {"bank": f"{name}/bank", "device": str(bench.device), "folder": _bank(folder, shapes)}
+        given["shapes"] = [(shape.name, shape.d_out, shape.d_in, shape.rank) for shape in shapes]
         ways: dict[str, tuple[str, dict[str, Any]]] = {
             f"{form}, {backend}": (OURS, given | {"form": form, "backend": backend})
             for form in ("fixed", "raw")
@@ -84,14 +88,13 @@ def measure(bench: Bench) -> Iterator[dict[str, Any]]:
             yield {"case": "cold", "way": way, "llama": size, "layers": LAYERS, "rank": RANK, "seconds": seconds}
 
 
-def _bank(folder: Path, size: str, say: Callable[[str], None]) -> str:
+def _bank(folder: Path, shapes: Sequence[ModuleShape]) -> str:
     """A bank with an adapter and its fixed-width form; the directory that the adapter came from."""
     import torch
 
     from adapterbank import Bank
 
-    say(f"cold start: {LAYERS} layers of {size} into a bank")
-    source = rivals.saved(folder / "0", llamas.shapes(size, RANK, LAYERS), 0, torch.bfloat16)
+    source = rivals.saved(folder / "0", shapes, 0, torch.bfloat16)
     with Bank.open(folder / "bank", create=True) as bank:
         bank.register(source, name="new0", base_model="llama")
         bank.encode("new0@1", quality=QUALITY, codec="fixed")

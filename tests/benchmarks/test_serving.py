@@ -7,7 +7,7 @@ from adapterbank.serving import kernels
 from adapterbank.serving.slots import SlotLayout
 from benchmarks.harness import Spread
 from benchmarks.serving import __main__ as command
-from benchmarks.serving import llamas, mixed, pages, rivals, switch, traffic
+from benchmarks.serving import cold, front, llamas, mixed, pages, rivals, switch, traffic
 
 CPU = torch.device("cpu")
 
@@ -15,6 +15,7 @@ CPU = torch.device("cpu")
 @pytest.fixture(autouse=True)
 def tiny(monkeypatch):
     monkeypatch.setitem(llamas.SIZES, "tiny", (64, 160, 32, 2))
+    monkeypatch.setattr(switch, "COPIED", 1 << 16)
 
 
 def bench(**given):
@@ -26,7 +27,7 @@ def test_every_form_that_is_timed_is_a_valid_adapter(name):
     layout = SlotLayout.of(llamas.shapes("tiny", 8))
     form = llamas.forms()[name](layout, CPU, 2)
     outs = [torch.full((layout.size,), torch.nan) for _ in range(2)]
-    for out, backend in zip(outs, ("auto", "reference"), strict=True):
+    for out, backend in zip(outs, (kernels.backend_for("auto"), "reference"), strict=True):
         kernels.write([form.adapters[1]], [out], backend=backend)
     assert torch.equal(*outs) and outs[0].any()
     assert form.resident(10) - form.resident(9) == form.adapters[0].nbytes
@@ -55,8 +56,8 @@ def test_rivals_bring_the_other_adapter(tmp_path):
 
 def test_load_counts_hits_and_growth():
     load = traffic.Load(adapters=8, threads=2, requests=6, switches=20)
-    cold, zipf, growth = traffic.measure(bench(layers=1), load)
-    assert (cold["case"], zipf["requests"], growth["switches"]) == ("cold", 12, 20)
+    zipf, growth = traffic.measure(bench(layers=1), load)
+    assert (zipf["requests"], growth["switches"]) == (12, 20)
     assert 0.0 <= zipf["hit_rate"] <= 1.0 and zipf["p50_seconds"] <= zipf["p99_seconds"]
 
 
@@ -78,4 +79,27 @@ def test_tables_and_targets_have_a_line_for_each_row(monkeypatch):
     shown = pages.tables([*rows, pinned], "cpu")["serving switch cpu"].splitlines()
     assert len(shown) == 2 + 6 and shown[2].endswith("| 0.010 |")
     assert all(line.count("|") == shown[0].count("|") for line in shown)
-    assert [target.limit for target in command.targets([*rows, pinned])] == [command.SHARE, command.PEFT]
+    assert [target.limit for target in command.targets([*rows, pinned], "cpu")] == [command.SHARE]
+    assert [target.limit for target in command.targets([*rows, pinned], "cuda")] == [command.SHARE, command.PEFT]
+
+
+def test_the_front_has_what_nothing_beats(tmp_path):
+    row = {"case": "switch", "llama": "1B", "rank": 16}
+    measured = {"good": (0.1, 2.0, 5.0), "small": (0.3, 1.0, 1.0), "beaten": (0.3, 3.0, 1.0), "exact": (0.0, 9.0, 9.0)}
+    rows = [{"case": "error", "form": form, "error": error} for form, (error, _, _) in measured.items()]
+    rows += [
+        row | {"form": form, "seconds": Spread.of([ms / 1e3]), "resident_bytes": {"1000": 1e9 * each}}
+        for form, (_, ms, each) in measured.items()
+    ]
+    assert [point.form for point in front.front(front.points(rows))] == ["exact", "good", "small"]
+    assert "`good` (0.100, 2 ms, 5 MB)" in front.sentence(rows) and "beaten`" not in front.sentence(rows)
+    assert front.sentence([]) == ""
+
+
+def test_cold_start_reads_a_bank_in_a_process_of_its_own(tmp_path):
+    shapes = llamas.shapes("tiny", 8, 1)
+    given = {"bank": str(tmp_path / "bank"), "device": "cpu", "form": "fixed", "backend": "auto"}
+    given |= {"folder": cold._bank(tmp_path, shapes), "shapes": [(s.name, s.d_out, s.d_in, s.rank) for s in shapes]}
+    for program in (cold.OURS, cold.PEFTS):
+        seconds = cold._run(program, given)
+        assert seconds["again"] > 0 and sum(seconds[key] for key in ("import", "open", "first", "again")) < seconds["process"]
