@@ -28,7 +28,7 @@ _Loss = Callable[[LowRank, str, str], float]  # of a delta, in a module, under a
 def regmean_loss(case: Case) -> Measure:
     """``(Σ |w_i|·tr(D_i G_i D_iᵀ) / Σ |w_i|·tr(ΔW_i G_i ΔW_iᵀ))^½`` with ``D_i = M − sign(w_i)·ΔW_i``: how far the answers are
     from each adapter's on its own inputs (RegMean, arXiv 2212.09849); G_i from the case's data."""
-    found = {own.adapter: own for own in gram(case.setting, case.inputs.adapters, case.inputs.names)}
+    found = {own.adapter: own for own in gram(case.setting, case.inputs.adapters, case.inputs.names, 0, case.progress)}
 
     def weigh(delta: LowRank, module: str, name: str) -> float:
         return weighed(delta, unpacked(found[name].of(module).double(), len(delta.right)))
@@ -42,7 +42,7 @@ def regmean_loss_behind(case: Case) -> Measure:
     def merged(place: Any, _: object) -> Factors:
         return case.result.modules[place.name]
 
-    grams = grams_behind(merged, case.setting, case.inputs.adapters, case.inputs.names)
+    grams = grams_behind(merged, case.setting, case.inputs.adapters, case.inputs.names, case.progress)
     return _measuring("regmean_loss", case, lambda delta, module, name: weighed(delta, grams[name].of(module)))
 
 
@@ -50,7 +50,9 @@ def fisher_loss(case: Case) -> Measure:
     """``(Σ |w_i|·F_i∘D_i² / Σ |w_i|·F_i∘ΔW_i²)^½`` (arXiv 2111.09832), F_i from the case's data, divided by its norm over the
     model if the method's option ``normalize_fisher_weight`` says so."""
     options = {"classes": case.options["classes"]} if "classes" in case.options else {}
-    found = {own.adapter: own for own in fisher(case.setting, case.inputs.adapters, case.inputs.names, **options)}
+    found = {
+        own.adapter: own for own in fisher(case.setting, case.inputs.adapters, case.inputs.names, 0, case.progress, **options)
+    }
     scales = dict.fromkeys(found, 1.0)
     if case.options.get("normalize_fisher_weight", True):
         sizes = {name: sum(float(F.double().square().sum()) for F in own.tensors.values()) for name, own in found.items()}

@@ -12,7 +12,7 @@ import torch
 from adapterbank.calibration.held_out import JUDGING, HeldOut, Pair, Point, held_out
 from adapterbank.calibration.judging import Case
 from adapterbank.calibration.procedures import Procedure, making
-from adapterbank.calibration.tasks import Setting
+from adapterbank.calibration.tasks import Setting, Task
 from adapterbank.lora.adapter import Adapter
 from adapterbank.merge.artefacts import Artefact, Coefficients
 from adapterbank.merge.conditions import Conditions
@@ -107,17 +107,21 @@ def of_merge(rooms: Rooms, of: Planned, merged: Adapter, setting: Setting, progr
 def _judged(
     learned: Learned, setting: Setting, cut: Adapter | None, results: Sequence[Adapter], progress: Progress | None
 ) -> HeldOut | None:
-    judging = Setting(setting.model, setting.held_out)
-    if len(judging.tasks) < len(learned.adapters) or not all(len(task.batches) for task in judging.tasks.values()):
+    if not all(_can_judge(setting.held_out.get(ref), task) for ref, task in setting.tasks.items()):
         return None
-    recipe = learned.recipe
+    judging, recipe = Setting(setting.model, setting.held_out), learned.recipe
     weights, names = [part.weight for part in recipe.inputs], [part.digest for part in recipe.inputs]
     inputs = Inputs.of(learned.adapters, weights, names, recipe.seed, learned.given, ordered=True)
     pairs = [Pair(learned.starts(_WHOLE), learned.result(_WHOLE))]
     if cut is not None:
         pairs.append(Pair(learned.starts(recipe.rank), cut, cut.rank))
-    case = Case(judging, inputs, pairs[0].result, learned.options)
+    case = Case(judging, inputs, pairs[0].result, learned.options, progress)
     return held_out(learned.procedure.name, case, pairs, results, progress)
+
+
+def _can_judge(held_out: Task | None, task: Task) -> bool:
+    """Whether it has batches, and labels if they were there to learn from."""
+    return held_out is not None and len(held_out.batches) > 0 and (held_out.labels is not None or task.labels is None)
 
 
 def _points(given: Sequence[Artefact]) -> tuple[Point, ...]:

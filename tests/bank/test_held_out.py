@@ -127,6 +127,9 @@ def test_without_data_that_is_held_out_there_is_no_judgement(bank, three, settin
         assert merged.held_out is None and bank.explain(f"m{number}").held_out is None
     partly = Setting(setting.model, setting.tasks, dict(list(setting.held_out.items())[:2]))
     assert bank.calibrate("gram", REFS, partly).held_out is None
+    unlabelled = {ref: replace(task, labels=None) for ref, task in setting.held_out.items()}
+    made = bank.calibrate("m2n2", REFS, replace(setting, held_out=unlabelled), options={"generations": 1})
+    assert made.held_out is None and bank.about_artefact(made[0].ref)["held_out"] is None
 
 
 def test_no_more_batches_judge_than_asked_for(bank, three, setting):
