@@ -17,6 +17,7 @@ from adapterbank.merge.stack import Stack
 
 TILE_ENTRIES = 1 << 19  # of all adapters together: 2 MiB of float32 stay in the cache
 _ROWS = 8  # at least: products of single rows are slow
+_RUN = 4
 
 Sparsify = Callable[[int, slice, Tensor], Tensor]
 """(adapter, rows, their entries ``[rows, d_in]``) → the entries with some of them zero; may write to the entries."""
@@ -31,12 +32,19 @@ def row_tiles(stack: Stack) -> Iterator[slice]:
     return (slice(start, min(start + step, stack.d_out)) for start in range(0, stack.d_out, step))
 
 
+def runs(stack: Stack) -> Iterator[list[slice]]:
+    """The tiles, a few at a time: what is counted over tiles is summed up less often."""
+    tiles = list(row_tiles(stack))
+    return (tiles[start : start + _RUN] for start in range(0, len(tiles), _RUN))
+
+
 def weighted_tile(stack: Stack, sparsify: Sparsify, weights: Sequence[float], rows: slice) -> Tensor:
     """``w_i·sparsify(ΔW_i)`` of these rows, ``[n, rows, d_in]`` in the stack's own dtype."""
     tiles = stack.lefts[0].new_empty(len(stack), rows.stop - rows.start, stack.d_in)
     for index, tile in enumerate(tiles):
         kept = sparsify(index, rows, stack.rows(index, rows, tile))
-        torch.mul(kept, weights[index], out=tile)
+        if kept is not tile or weights[index] != 1.0:
+            torch.mul(kept, weights[index], out=tile)
     return tiles
 
 

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor
 
+from adapterbank.linalg.vectorized import below
+
 _DIGIT = 16
 _DIGITS = 1 << _DIGIT
 _INTEGERS = {torch.float32: torch.int32, torch.float64: torch.int64}
@@ -34,19 +36,20 @@ class Selection:
         """The k-th largest size, once :attr:`done`."""
         return float(torch.tensor(self._prefix, dtype=_INTEGERS[self._dtype]).view(self._dtype))
 
-    def counts(self, tiles: Iterable[Tensor]) -> Tensor:
-        """How many entries with the settled bits have each value of the next 16, ``[2¹⁶]``; the tiles are not changed."""
-        return torch.bincount(torch.cat([self._digits(tile) for tile in tiles]), minlength=_DIGITS).cpu()
+    @property
+    def settled(self) -> tuple[int, int]:
+        """What :meth:`digits` depends on: the settled bits, and how many are not."""
+        return self._prefix, self._shift
 
-    def _digits(self, tile: Tensor) -> Tensor:
-        """The next 16 bits of the entries that have the settled ones."""
+    def digits(self, tile: Tensor) -> Tensor:
+        """The next 16 bits of the entries of ``tile`` that have the settled ones; the tile is not changed."""
         bits = tile.to(self._dtype).abs().view(-1).view(_INTEGERS[self._dtype])
         if self._shift + _DIGIT < self._dtype.itemsize * 8:
-            bits = _below(bits.sub_(self._prefix << self._shift + _DIGIT), 1 << self._shift + _DIGIT)
+            bits = below(bits.sub_(self._prefix << self._shift + _DIGIT), 1 << self._shift + _DIGIT)
         return bits.bitwise_right_shift_(self._shift)
 
     def settle(self, counts: Tensor) -> None:
-        """End a pass with the sum of its :meth:`counts`."""
+        """End a pass with how many of its :meth:`digits` have each value."""
         larger = counts.flip(0).cumsum(0)  # larger[j]: how many have one of the j + 1 largest digits
         place = min(int(torch.searchsorted(larger, self._k)), _DIGITS - 1)  # beyond all: among the zeros not shown
         self._k -= int(larger[place - 1]) if place else 0
@@ -55,16 +58,13 @@ class Selection:
 
 
 def no_counts() -> Tensor:
-    """The counters of a pass before it."""
+    """The counters of a pass before it, ``[2¹⁶]``."""
     return torch.zeros(_DIGITS, dtype=torch.int64)
 
 
-def _below(offsets: Tensor, end: int) -> Tensor:
-    """Those of the integers ``offsets [N]`` that are in ``[0, end)``."""
-    if offsets.device.type != "cpu":
-        return offsets[(offsets >= 0) & (offsets < end)]
-    found = offsets.numpy()  # compares and picks several times faster than torch
-    return torch.from_numpy(found[found.view(f"u{found.itemsize}") < end])
+def counted(digits: Iterable[Tensor]) -> Tensor:
+    """How many of all these digits have each value, ``[2¹⁶]``."""
+    return torch.bincount(torch.cat(list(digits)), minlength=_DIGITS).cpu()
 
 
 def kth_largest(tiles: Callable[[], Iterable[Tensor]], k: int, dtype: torch.dtype = torch.float64) -> float:
@@ -73,6 +73,6 @@ def kth_largest(tiles: Callable[[], Iterable[Tensor]], k: int, dtype: torch.dtyp
     while not selection.done:
         counts = no_counts()
         for tile in tiles():
-            counts += selection.counts([tile])
+            counts += counted([selection.digits(tile)])
         selection.settle(counts)
     return selection.value

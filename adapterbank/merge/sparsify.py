@@ -11,12 +11,10 @@ from torch import Tensor
 from torch.nn.functional import hardshrink
 
 from adapterbank.linalg.workers import share_out
-from adapterbank.merge.elementwise import Sparsify, row_tiles
-from adapterbank.merge.selection import Selection, no_counts
+from adapterbank.merge.elementwise import Sparsify, runs
+from adapterbank.merge.selection import Selection, counted, no_counts
 from adapterbank.merge.stack import Stack
 from adapterbank.merge.streams import kept, stream_key
-
-_RUN = 4  # tiles that one thread counts at a time
 
 
 def trim(thresholds: Sequence[float]) -> Sparsify:
@@ -56,18 +54,16 @@ def thresholds(stacks: Callable[[], Iterable[Stack]], density: float) -> Mapping
 
 def _count(stack: Stack, selections: Mapping[int, Selection], sums: Mapping[int, Tensor]) -> None:
     """Add the counts of one stack to ``sums``: runs of tiles of one adapter on each thread."""
-    tiles = list(row_tiles(stack))
-    runs = [tiles[start : start + _RUN] for start in range(0, len(tiles), _RUN)]
 
     def count(task: tuple[int, list[slice]]) -> tuple[int, Tensor]:
         index, run = task
         member = stack.members[index]
-        return member, selections[member].counts(stack.rows(index, rows) for rows in run)
+        return member, counted(selections[member].digits(stack.rows(index, rows)) for rows in run)
 
     def add(result: tuple[int, Tensor]) -> None:
         sums[result[0]].add_(result[1])
 
-    share_out(count, ((index, run) for index in range(len(stack)) for run in runs), add)
+    share_out(count, ((index, run) for index in range(len(stack)) for run in runs(stack)), add)
 
 
 def _below(threshold: float, dtype: torch.dtype) -> float:

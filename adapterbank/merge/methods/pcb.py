@@ -6,6 +6,7 @@ of the weights by validation accuracy: weights are given.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated
@@ -13,18 +14,20 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
+from adapterbank.linalg.vectorized import exp_, tanh_
 from adapterbank.linalg.workers import share_out
-from adapterbank.merge.elementwise import row_tiles, weighted_tile
+from adapterbank.merge.elementwise import row_tiles, runs, weighted_tile
 from adapterbank.merge.inputs import Inputs
 from adapterbank.merge.method import Method, Piece, Pieces
 from adapterbank.merge.methods.ties import Scope
 from adapterbank.merge.options import Hint, Space
-from adapterbank.merge.selection import Selection, no_counts
+from adapterbank.merge.selection import Selection, counted, no_counts
 from adapterbank.merge.spaces import elementwise, space_of
 from adapterbank.merge.stack import Stack
 
 Stacks = Callable[[], Iterable[Stack]]
 Tiles = Callable[[Stack, slice], Tensor]
+Key = tuple[int, tuple[int, int]]  # an adapter's place, and what a selection has settled
 Ratio = Annotated[float, Hint("fraction of the entries of each ΔW that wins; vision tasks: 0.05", above=0.0, at_most=1.0)]
 Clamp = Annotated[
     float, Hint("quantile at both ends of |ΔW| to which sizes are clamped; vision tasks: 0.01", above=0.0, at_most=0.5)
@@ -113,7 +116,7 @@ def _scores(part: Stack, limits: Mapping[int, Limits], tiles: Tensor) -> Tensor:
     for size, tile, member in zip(scores, tiles, part.members, strict=True):
         low, high = limits[member].low, limits[member].high
         size.clamp_(low, high).sub_(low).div_(high - low if high > low else 1.0)
-        size.square_().sub_(1.0).mul_(len(tiles)).exp_().mul_((tile * total).tanh_())
+        exp_(size.square_().sub_(1.0).mul_(len(tiles))).mul_(tanh_(tile * total))
     return scores
 
 
@@ -131,28 +134,31 @@ def _largest(parts: Stacks, tiles: Tiles, ranks: Sequence[int]) -> dict[int, tup
     dtype = torch.float64 if any(own == torch.float64 for own, _ in known) else torch.float32
     selections = {member: [Selection(rank, dtype) for rank in ranks] for _, members in known for member in members}
     while not all(selection.done for own in selections.values() for selection in own):
-        sums = {member: [no_counts() for _ in ranks] for member in selections}
+        sums: dict[Key, Tensor] = defaultdict(no_counts)
         for part in parts():
             _count(part, tiles, selections, sums)
         for member, own in selections.items():
-            for selection, total in zip(own, sums[member], strict=True):
-                selection.settle(total)
+            for selection in own:
+                selection.settle(sums[member, selection.settled])
     return {member: tuple(selection.value for selection in own) for member, own in selections.items()}
 
 
-def _count(part: Stack, tiles: Tiles, selections: Mapping[int, Sequence[Selection]], sums: Mapping[int, list[Tensor]]) -> None:
-    """Add the counts of one stack to ``sums``, one tile on each thread."""
+def _count(part: Stack, tiles: Tiles, selections: Mapping[int, Sequence[Selection]], sums: dict[Key, Tensor]) -> None:
+    """Add the counts of one stack to ``sums``, a run of tiles on each thread; once for selections that have settled alike."""
 
-    def count(rows: slice) -> list[list[Tensor]]:
-        entries = zip(part.members, tiles(part, rows), strict=True)
-        return [[selection.counts([tile]) for selection in selections[member]] for member, tile in entries]
+    def count(run: Sequence[slice]) -> Mapping[Key, Tensor]:
+        found: dict[Key, list[Tensor]] = defaultdict(list)
+        for rows in run:
+            for member, tile in zip(part.members, tiles(part, rows), strict=True):
+                for settled, selection in {each.settled: each for each in selections[member]}.items():
+                    found[member, settled].append(selection.digits(tile))
+        return {key: counted(digits) for key, digits in found.items()}
 
-    def add(counts: list[list[Tensor]]) -> None:
-        for member, own in zip(part.members, counts, strict=True):
-            for total, found in zip(sums[member], own, strict=True):
-                total += found
+    def add(counts: Mapping[Key, Tensor]) -> None:
+        for key, found in counts.items():
+            sums[key] += found
 
-    share_out(count, row_tiles(part), add)
+    share_out(count, runs(part), add)
 
 
 METHOD = Method(
