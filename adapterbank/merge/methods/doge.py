@@ -15,6 +15,7 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
+from adapterbank.linalg.workers import share_out
 from adapterbank.lora.delta import squared_norm
 from adapterbank.merge.core import LowRank, svd
 from adapterbank.merge.elementwise import row_tiles
@@ -33,7 +34,7 @@ Steps = Annotated[int, Hint("steps of Adam", above=-1)]
 Rate = Annotated[float, Hint("Adam's learning rate", above=0.0)]
 Subspace = Annotated[int, Hint("the shared space has ⌊min(d_out, d_in) / subspace⌋ dimensions at most", above=0)]
 _FIRST, _SECOND, _EPS = 0.9, 0.999, 1e-8  # of Adam
-_ROWS = 256  # of a gradient at a time
+_ROWS, _ENTRIES = 8, 1 << 17  # of a gradient at a time: rows at least, entries about
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -107,23 +108,33 @@ def _descend(problem: _Problem, steps: int, lr: float) -> tuple[Tensor, tuple[fl
     left, right = problem.left, problem.right
     total = sum(problem.lams)
     d, first, second = (left.new_zeros(len(left), len(right)) for _ in range(3))
+    reads = torch.zeros_like(left)  # d @ right
     for step in range(1, steps + 1):
-        columns = left * (_scores(problem, d) @ problem.owners.T) * (-2.0 * total)
+        columns = left * (_scores(problem, reads) @ problem.owners.T) * (-2.0 * total)
         columns -= problem.shared @ (problem.shared.T @ columns)
         rate, scale = lr / (1.0 - _FIRST**step), (1.0 - _SECOND**step) ** -0.5
-        for start in range(0, len(left), _ROWS):
-            tile = slice(start, start + _ROWS)
-            gradient = columns[tile] @ right.T
-            first[tile].lerp_(gradient, 1.0 - _FIRST)
-            second[tile].mul_(_SECOND).addcmul_(gradient, gradient, value=1.0 - _SECOND)
-            d[tile].addcdiv_(first[tile], second[tile].sqrt().mul_(scale).add_(_EPS), value=-rate)
-    return d, (float(_scores(problem, d).square().sum()), float(problem.fixed.square().sum()))
+
+        def move(rows: slice, columns: Tensor = columns, rate: float = rate, scale: float = scale) -> None:
+            gradient = columns[rows] @ right.T
+            first[rows].lerp_(gradient, 1.0 - _FIRST)
+            second[rows].mul_(_SECOND).addcmul_(gradient, gradient, value=1.0 - _SECOND)
+            divisor = torch.sqrt(second[rows], out=gradient).mul_(scale).add_(_EPS)
+            d[rows].addcdiv_(first[rows], divisor, value=-rate)
+            reads[rows] = d[rows] @ right
+
+        share_out(move, _tiles(problem))
+    return d, (float(_scores(problem, reads).square().sum()), float(problem.fixed.square().sum()))
 
 
-def _scores(problem: _Problem, d: Tensor) -> Tensor:
-    """⟨τ_j, τ_j − Σ λ_i (τ_i + d)⟩ of every row ``[d_out, n]``."""
-    products = problem.left * (d @ problem.right) @ problem.owners
-    return problem.fixed - products * sum(problem.lams)
+def _tiles(problem: _Problem) -> Iterator[slice]:
+    """Rows of which d, its gradient and its moments stay in the cache together."""
+    step = max(_ROWS, _ENTRIES // len(problem.right))
+    return (slice(start, start + step) for start in range(0, len(problem.left), step))
+
+
+def _scores(problem: _Problem, reads: Tensor) -> Tensor:
+    """⟨τ_j, τ_j − Σ λ_i (τ_i + d)⟩ of every row ``[d_out, n]``, from ``reads``, which is d @ right."""
+    return problem.fixed - problem.left * reads @ problem.owners * sum(problem.lams)
 
 
 def _mask_and_add(part: Stack, lams: Sequence[float], d: Tensor, least: Mapping[int, float]) -> None:
