@@ -1,5 +1,9 @@
 """RegMean, RegMean++ and Fisher: against slow references, by hand, and by the identities that they are known for."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -336,3 +340,31 @@ def test_a_module_that_only_an_adapter_without_weight_has_stays_zero(name):
     merged = run(name, only, [1.0, 0.0], conditions=Conditions(absent="renormalize"))
     assert not deltas(merged.adapter)["blocks.0.q"].any()
     assert deltas(merged.adapter)["blocks.0.up"].any()
+
+
+SEEDED = """
+import hashlib, torch
+from adapterbank.lora.adapter import Adapter, Factors
+from adapterbank.merge import merge
+from adapterbank.merge.artefacts import Statistics
+from adapterbank.merge.conditions import Conditions
+draw = torch.Generator().manual_seed(0)
+names = [f"{n:064x}" for n in (1, 2)]
+modules = [f"block.{m}" for m in range(40)]
+value = lambda *shape: torch.randn(*shape, generator=draw)
+adapters = [Adapter({m: Factors(A=value(2, 5), B=value(6, 2)) for m in modules}) for _ in names]
+tables = [{m: value(6, 5).square() * 10 ** value(1) for m in modules} for _ in names]
+made = [Statistics("fisher", name, table, {m: m for m in modules}) for name, table in zip(names, tables)]
+done = merge("fisher", adapters, [1.0, 1.0], names=names, dtype=torch.float64, conditions=Conditions(artefacts=tuple(made)))
+bits = b"".join(f.A.numpy().tobytes() + f.B.numpy().tobytes() for f in done.adapter.modules.values())
+print(hashlib.sha256(bits).hexdigest())
+"""
+
+
+def test_fisher_has_the_same_bits_whatever_python_hashes_names_to():
+    found = set()
+    for seed in ("1", "2", "3"):
+        environment = {**os.environ, "PYTHONHASHSEED": seed}
+        ran = subprocess.run([sys.executable, "-c", SEEDED], capture_output=True, text=True, env=environment, check=True)
+        found.add(ran.stdout)
+    assert len(found) == 1

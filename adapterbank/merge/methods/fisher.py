@@ -48,7 +48,7 @@ def _scales(inputs: Inputs, statistics: Mapping[str, Statistics], *, normalize: 
     """What each adapter's Fisher is multiplied by, and the mean entry of all of them (by |weight|) after that."""
     sums, squares, entries = (dict.fromkeys(inputs.names, 0.0) for _ in range(3))
     for name in sums:
-        for module in statistics[name].modules.keys() & inputs.shapes.keys():
+        for module in sorted(statistics[name].modules.keys() & inputs.shapes.keys()):  # in any order the last bit would vary
             F = statistics[name].of(module).double()
             sums[name] += float(F.sum())
             squares[name] += float(F.square().sum())
