@@ -2,26 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 _ROWS = 256  # points compared with all others at a time
 
 
-def non_dominated(values: Tensor, tolerance: float = 0.0) -> Tensor:
+def non_dominated(values: Tensor, slack: Tensor | None = None) -> Tensor:
     """Which rows of ``values [m, T]`` (larger is better) no other row dominates, bool ``[m]``.
 
     A row dominates another if it is at least as good everywhere and better somewhere; equal rows do not dominate each other.
-    With a ``tolerance``, a share of each column's range, at most that much worse everywhere and more than that better somewhere
-    is enough: differences so small are taken for noise.
+    With ``slack [m, m, T]``, which for two rows says what difference is noise, at most that much worse everywhere and more than
+    that better somewhere is enough.
     """
     keep = torch.ones(values.shape[0], dtype=torch.bool)
-    slack = tolerance * (values.amax(dim=0) - values.amin(dim=0))
     for start in range(0, values.shape[0], _ROWS):
         rows = values[start : start + _ROWS, None]
-        as_good, better = (values[None] >= rows - slack).all(dim=2), (values[None] > rows + slack).any(dim=2)
+        noise = values.new_zeros(()) if slack is None else slack[start : start + _ROWS]
+        as_good, better = (values[None] >= rows - noise).all(dim=2), (values[None] > rows + noise).any(dim=2)
         keep[start : start + _ROWS] = ~(as_good & better).any(dim=1)
     return keep
+
+
+def standard_errors(examples: Sequence[Tensor]) -> Tensor:
+    """Of the difference between the means of each two rows, ``[m, m, T]``; ``examples`` holds for each of T columns all values
+    ``[m, J_t]``, the same examples in every row. Of a single example nothing is known: 0."""
+    errors = []
+    for own in examples:
+        covariance = torch.cov(own).reshape(len(own), len(own)) if own.shape[1] > 1 else own.new_zeros(len(own), len(own))
+        variance = covariance.diagonal()
+        errors.append(((variance[:, None] + variance - 2.0 * covariance).clamp_min(0.0) / own.shape[1]).sqrt())
+    return torch.stack(errors, dim=2)
 
 
 def spread(values: Tensor, count: int) -> Tensor:

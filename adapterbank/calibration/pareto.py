@@ -11,7 +11,8 @@ The authors': sigmoid for accuracies and softplus for losses, the kinds of sampl
 Ours: non-dominated points among Sobol candidates instead of NSGA-III (no dependency, no population to tune), twice as many
 samples as parameters, bounds [0, 1]; the points of the front are evaluated, so that nothing returned is dominated by anything
 that was evaluated; and against noise losses by default, as accuracies on little data differ by single sentences, and a
-tolerance: a point that another one beats in all but a hair is left out.
+tolerance: a point is left out that another one beats but for what so few examples cannot tell, ``tolerance`` standard errors of
+the difference between the two, taken example by example.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from torch import Tensor
 
 from adapterbank.calibration.attached import Site, attached
 from adapterbank.calibration.descent import Told, continued
-from adapterbank.calibration.objectives import checked, measured
+from adapterbank.calibration.objectives import checked, each_measured
 from adapterbank.calibration.record import Progress, check_names, judge, learned
 from adapterbank.calibration.surrogate_fronts import METRICS, Front, Measure, MetricName, Search, front, nested_front
 from adapterbank.calibration.tasks import Setting, tasks_of
@@ -45,7 +46,7 @@ Points = Annotated[int, Hint("points of the front to evaluate and to return, at 
 Lower = Annotated[float, Hint("smallest coefficient")]
 Upper = Annotated[float, Hint("largest coefficient")]
 
-Tolerance = Annotated[float, Hint("leave out what another point beats but for this share of each metric's range", at_least=0.0)]
+Tolerance = Annotated[float, Hint("leave out what another point beats but for so many standard errors", at_least=0.0)]
 
 _PER_PAIR = 20
 
@@ -66,7 +67,7 @@ def pareto(  # noqa: PLR0913 - the options are keyword-only
     points: Points = 8,
     lower: Lower = 0.0,
     upper: Upper = 1.0,
-    tolerance: Tolerance = 0.05,
+    tolerance: Tolerance = 2.0,
 ) -> tuple[Coefficients, ...]:
     """The front, best mean first, each with its metrics as ``predicted`` and judged; ``before`` is the average.
 
@@ -100,14 +101,14 @@ def _searched(setting: Setting, site: Site, search: Search, n: int, progress: Pr
 
 
 def _measuring(setting: Setting, site: Site, search: Search, told: Told) -> Measure:
-    """The metric of some tasks at coefficients ``[n]`` that are the same in every module."""
+    """The metric of every example of some tasks at coefficients ``[n]`` that are the same in every module."""
     tasks = list(setting.tasks.values())
 
-    def measure(coefficients: Tensor, chosen: Sequence[int]) -> Tensor:
+    def measure(coefficients: Tensor, chosen: Sequence[int]) -> list[Tensor]:
         site.coefficients = coefficients[:, None].expand(-1, len(site.modules))
-        values = [measured(tasks[index], setting.model)[search.metric.measured] for index in chosen]
+        values = [each_measured(tasks[index], setting.model, search.metric.measured) for index in chosen]
         told(0.0)
-        return torch.tensor(values, dtype=torch.float64)
+        return values
 
     return measure
 

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from adapterbank.calibration.bayesian_samples import next_points
 from adapterbank.calibration.coefficient_samples import mixed, sobol
-from adapterbank.calibration.non_dominated import non_dominated, spread
+from adapterbank.calibration.non_dominated import non_dominated, spread, standard_errors
 from adapterbank.calibration.surrogates import Surrogate, fit, parameter_count
 
-Measure = Callable[[Tensor, Sequence[int]], Tensor]  # coefficients [n] and which tasks -> their metrics
+Measure = Callable[[Tensor, Sequence[int]], Sequence[Tensor]]  # coefficients [n] and which tasks -> the metric of each example
 Group = tuple[Tensor, tuple[int, ...]]  # the coefficients of some adapters and their tasks
 MetricName = Literal["accuracy", "loss", "entropy"]
 
@@ -42,7 +42,7 @@ class Search:
     ``samples``: evaluations per fit, 0 for twice the number of parameters; ``rounds`` more of ``batch`` each where the fit errs
     (angles cut into ``bins``). ``candidates`` Sobol points of [lower, upper]ⁿ are asked for the front, of which ``points`` are
     evaluated and at most as many returned. ``isotropic`` and ``one_hot`` are shares of the samples of these kinds.
-    What another point beats but for ``tolerance`` (a share of each metric's range) is not returned, the best mean apart.
+    What another point beats but for ``tolerance`` standard errors of their difference is not returned, the best mean apart.
     """
 
     metric: Metric
@@ -83,12 +83,18 @@ class Front:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Fitted:
-    """Evaluated ``places [m, k]`` in the span of ``basis [k, n]``, the metrics ``values [m, T]`` there, their surrogates."""
+    """Evaluated ``places [m, k]`` in the span of ``basis [k, n]``, the metrics there of every example by task ``[m, J_t]``, and
+    the surrogates of their means."""
 
     basis: Tensor
     places: Tensor
-    values: Tensor
+    examples: Sequence[Tensor]
     surrogates: Sequence[Surrogate]
+
+    @property
+    def values(self) -> Tensor:
+        """The metrics ``[m, T]``."""
+        return torch.stack([own.mean(dim=1) for own in self.examples], dim=1)
 
     def predicted(self, places: Tensor) -> Tensor:
         """The metrics ``[m, T]`` expected at ``places [m, k]``."""
@@ -99,15 +105,21 @@ def fitted(measure: Measure, basis: Tensor, tasks: Sequence[int], search: Search
     """Evaluate coefficients ``z @ basis`` on ``tasks`` and fit; then ``rounds`` times more where the fit errs."""
     k, draw = len(basis), torch.Generator().manual_seed(search.seed)
     new = search.boxed(mixed(search.count(k), k, search.seed, isotropic=search.isotropic, one_hot=search.one_hot))
-    found = Fitted(basis, new[:0], torch.zeros(0, len(tasks), dtype=torch.float64), ())
+    found = Fitted(basis, new[:0], (), ())
     for remaining in range(search.rounds, -1, -1):
-        values = torch.stack([measure(place @ basis, tasks) for place in new])
-        places, values = torch.cat([found.places, new]), torch.cat([found.values, values])
-        found = Fitted(basis, places, values, [fit(places, column, search.metric.link) for column in values.T])
+        places, examples = torch.cat([found.places, new]), _measured(measure, basis, new, tasks, found.examples)
+        means = [own.mean(dim=1) for own in examples]
+        found = Fitted(basis, places, examples, [fit(places, column, search.metric.link) for column in means])
         if remaining:
-            errors = (found.predicted(places) - values).abs().mean(dim=1)
+            errors = (found.predicted(places) - found.values).abs().mean(dim=1)
             new = next_points(places, errors, search.batch, search.bins, draw).clamp(search.lower, search.upper)
     return found
+
+
+def _measured(measure: Measure, basis: Tensor, places: Tensor, tasks: Sequence[int], before: Sequence[Tensor]) -> list[Tensor]:
+    """The metric of every example by task, ``[m, J_t]``, of ``places`` below those that are known."""
+    rows = [[own.reshape(1, -1) for own in measure(place @ basis, tasks)] for place in places]
+    return [torch.cat([*before[t : t + 1], *(row[t] for row in rows)]) for t in range(len(tasks))]
 
 
 def front(measure: Measure, basis: Tensor, tasks: Sequence[int], search: Search) -> Front:
@@ -118,8 +130,10 @@ def front(measure: Measure, basis: Tensor, tasks: Sequence[int], search: Search)
     best = non_dominated(expected)
     chosen = candidates[best][spread(expected[best], search.points)]
     places = torch.cat([found.places, chosen])
-    values = torch.cat([found.values, torch.stack([measure(place @ basis, tasks) for place in chosen])])
-    front_now = non_dominated(sign * values) & non_dominated(sign * values, search.tolerance)
+    examples = _measured(measure, basis, chosen, tasks, found.examples)
+    values = torch.stack([own.mean(dim=1) for own in examples], dim=1)
+    noise = search.tolerance * standard_errors(examples)
+    front_now = non_dominated(sign * values) & non_dominated(sign * values, noise)
     front_now[(sign * values).mean(dim=1).argmax()] = True
     kept = front_now.nonzero()[:, 0]
     kept = kept[spread(sign * values[kept], search.points)]

@@ -24,25 +24,27 @@ TASKS = ("cola", "cr", "sst2", "trec")
 HOOK = f"{Path(__file__).resolve().parent / 'tasks.py'}:setting"
 _PROGRAM = (sys.executable, "-c", "from adapterbank.cli.main import main; main()")
 _HEAD = (
-    "| method | options | learned from | figure | before | after | at rank 16: before | after | seconds | replay |\n"
-    "|---|---|---:|---|---:|---:|---:|---:|---:|---|"
+    "| method | options | learned from | judged by | figure | before | after | rank 16: before | after | seconds | replay |\n"
+    "|---|---|---:|---:|---|---:|---:|---:|---:|---:|---|"
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Lesson:
-    """A merge from data: ``options`` other than the defaults, learned from the first ``sentences`` of each task's half."""
+    """A merge from data: ``options`` other than the defaults, learned from the first ``sentences`` of each task's half, judged
+    by the first ``judges`` batches of the other."""
 
     name: str
     method: str
     options: Mapping[str, Any]
     sentences: int = 256
+    judges: int = 16
 
     @property
     def words(self) -> list[str]:
         """The command line."""
         options = [word for key, value in self.options.items() for word in ("--option", f"{key}={value}")]
-        return ["merge", self.method, *TASKS, "--name", self.name, "--with", HOOK, *options]
+        return ["merge", self.method, *TASKS, "--name", self.name, "--with", HOOK, "--held-out", str(self.judges), *options]
 
 
 LESSONS = (
@@ -50,14 +52,14 @@ LESSONS = (
     Lesson("regmean-plus-plus", "regmean_plus_plus", {}),
     Lesson("fisher", "fisher", {}),
     Lesson("adamerging-layer", "adamerging", {"lr": 0.01, "steps": 60}),
-    Lesson("adamerging-task", "adamerging", {"granularity": "task", "lr": 0.01, "steps": 60}),
+    Lesson("adamerging-task", "adamerging", {"granularity": "task", "lr": 0.01, "steps": 60}, judges=8),
     Lesson("frank-wolfe-hard", "frank_wolfe", {}, 128),
-    Lesson("frank-wolfe-soft", "frank_wolfe", {"variant": "soft", "max_iters": 3, "ada_iters": 30}, 128),
-    Lesson("map", "map", {}),
-    Lesson("map-nested", "map", {"variant": "nested"}, 128),
-    Lesson("map-bayesian", "map", {"variant": "bayesian"}, 128),
-    Lesson("m2n2", "m2n2", {}, 128),
-    Lesson("dam", "dam_rank_masks", {"max_steps": 30, "max_adamerging_steps": 60, "adamerging_lr": 0.01}),
+    Lesson("frank-wolfe-soft", "frank_wolfe", {"variant": "soft", "max_iters": 2, "ada_iters": 20}, 64, 8),
+    Lesson("map", "map", {}, 128, 8),
+    Lesson("map-nested", "map", {"variant": "nested"}, 64, 8),
+    Lesson("map-bayesian", "map", {"variant": "bayesian"}, 64, 8),
+    Lesson("m2n2", "m2n2", {"generations": 60}, 64, 8),
+    Lesson("dam", "dam_rank_masks", {"max_steps": 10, "max_adamerging_steps": 40, "adamerging_lr": 0.01}, 64, 8),
 )
 
 
@@ -159,7 +161,8 @@ def _lines(row: Mapping[str, Any]) -> list[str]:
     options = ", ".join(f"{key} {value}" for key, value in row["options"].items()) or "defaults"
     lines = []
     for name, each in whole.items():
-        head = f"`{row['method']}` | {options} | {4 * row['sentences']}" if not lines else " | | "
+        seen = f"{4 * row['sentences']} | {row['held_out']['examples']}"
+        head = f"`{row['method']}` | {options} | {seen}" if not lines else " | | | "
         tail = f"{row['seconds']:.0f} | {row['replay']}" if not lines else " | "
         said = f"*{name}*" if not each["own"] else name
         figures = [each["before"], each["after"], cut[name]["before"], cut[name]["after"]]

@@ -43,8 +43,8 @@ def test_a_line_for_every_own_figure_and_the_accuracy_and_one_for_every_point():
     report = Report("x", {}, [figures(lesson, [point])])
     lines = held_out.table(report).splitlines()[2:]
     assert lines == [
-        "| `adamerging` | steps 3 | 32 | entropy | 0.5 | 0.25 | 0.5 | 0.25 | 61 | bits |",
-        "|  | |  | *accuracy* | 0.75 | 0.125 | 0.75 | 0.125 |  |  |",
+        "| `adamerging` | steps 3 | 32 | 4 | entropy | 0.5 | 0.25 | 0.5 | 0.25 | 61 | bits |",
+        "|  | | |  | *accuracy* | 0.75 | 0.125 | 0.75 | 0.125 |  |  |",
     ]
     assert held_out.points(report).splitlines()[2:] == ["| `a` | 1 | 0.500 | 0.500 | 0.500 | 0.500 | 0.500 | dominated |"]
 

@@ -14,7 +14,7 @@ from adapterbank.calibration.concrete import concrete, rescaled
 from adapterbank.calibration.descent import Descent, adam
 from adapterbank.calibration.evolution import Rules, crossover, depth_shares, evolve, founders
 from adapterbank.calibration.niches import Archive, attraction, fitness, inserted, parents, shares
-from adapterbank.calibration.non_dominated import non_dominated, spread
+from adapterbank.calibration.non_dominated import non_dominated, spread, standard_errors
 from adapterbank.calibration.simplex import Simplex, hard_move, towards, walk
 from adapterbank.calibration.spherical import inner, inner_products, slerp
 from adapterbank.calibration.surrogate_fronts import Metric, Search, fitted, front, nested_front
@@ -170,7 +170,18 @@ def test_non_dominated_points_against_brute_force(tasks):
 def test_what_is_better_by_a_hair_only_is_dominated_with_a_tolerance():
     values = torch.tensor([[0.0, 1.0], [1.0, 0.97], [0.5, 0.0], [0.98, 0.98]]).double()
     assert non_dominated(values).tolist() == [True, True, False, True]
-    assert non_dominated(values, 0.05).tolist() == [False, True, False, True]
+    assert non_dominated(values, torch.full((4, 4, 2), 0.05)).tolist() == [False, True, False, True]
+
+
+def test_the_standard_error_of_a_difference_is_that_of_the_paired_examples():
+    examples = [random(5, 9), random(5, 4, seed=1), torch.ones(5, 1).double()]
+    errors = standard_errors(examples)
+    assert errors.shape == (5, 5, 3) and not errors[..., 2].any()
+    for t, own in enumerate(examples[:2]):
+        for a in range(5):
+            for b in range(5):
+                expected = float((own[a] - own[b]).std() / own.shape[1] ** 0.5)
+                assert float(errors[a, b, t]) == pytest.approx(expected, abs=1e-7)
 
 
 def test_spread_takes_the_best_mean_and_the_extremes_first_and_no_point_twice():
@@ -237,21 +248,32 @@ def test_the_front_of_two_bowls_is_the_segment_between_their_centres():
         assert float((found.points - centres[end]).norm(dim=1).min()) < 0.05
 
 
-def test_a_tolerant_front_leaves_out_what_is_better_by_a_hair_but_not_the_best_mean():
+def test_a_tolerant_front_leaves_out_what_the_examples_cannot_tell_from_worse_but_not_the_best_mean():
     centres, seen = torch.tensor([[0.2, 0.7], [0.8, 0.3]]).double(), []
+    own = random(2, 30, 2, seed=7) * 0.2  # what each example wants instead of the centre
 
     def measure(c, tasks):
-        seen.append(two_bowls(centres)(c, tasks))
+        seen.append(torch.stack([1.0 - (c - centres[t] - own[t]).square().sum(dim=1) for t in tasks]))
         return seen[-1]
 
-    found = front(measure, torch.eye(2).double(), [0, 1], replace(PLAIN, tolerance=0.1))
-    everything = torch.stack(seen)
-    clear = {tuple(row) for row in everything[non_dominated(everything, 0.1) & non_dominated(everything)].tolist()}
-    first, *others = map(tuple, found.measured.tolist())
-    assert torch.equal(found.measured[0], everything[everything.mean(dim=1).argmax()])
-    assert set(others) <= clear
+    found = front(measure, torch.eye(2).double(), [0, 1], replace(PLAIN, tolerance=2.0))
+    everything = torch.stack(seen)  # [m, T, J]
+    means = everything.mean(dim=2)
+
+    def beats(b, a):
+        d = everything[b] - everything[a]
+        noise = 2.0 * d.std(dim=1) / 30**0.5
+        return bool((d.mean(dim=1) >= -noise).all() and (d.mean(dim=1) > noise).any())
+
+    def rows(values):
+        return [tuple(round(value, 9) for value in row) for row in values.tolist()]
+
+    clear = set(rows(means[[a for a in range(len(seen)) if not any(beats(b, a) for b in range(len(seen)))]]))
+    first, *others = rows(found.measured)
+    assert first == rows(means[means.mean(dim=1).argmax()][None])[0]
+    assert others and set(others) <= clear
     sharp = front(measure, torch.eye(2).double(), [0, 1], PLAIN)
-    assert not {tuple(row) for row in sharp.measured.tolist()} <= clear | {first}
+    assert not set(rows(sharp.measured)) <= clear | {first}
 
 
 def test_nothing_returned_is_dominated_by_anything_evaluated():
