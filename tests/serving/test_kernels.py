@@ -8,7 +8,7 @@ import importlib.util
 import os
 import subprocess
 import sys
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache, partial
 from itertools import product
 
@@ -217,6 +217,29 @@ def test_the_loops_for_every_width_and_processor(flags, rank, monkeypatch):
             native.write([one], outs[:1], [window])
             kernels.write([one], outs[1:], [window], backend="reference")
             assert torch.equal(*outs)
+
+
+@pytest.mark.skipif(kernels.obstacle("compiled", "cpu") is not None, reason=str(kernels.obstacle("compiled", "cpu")))
+def test_workers_that_are_shared_by_many_callers_write_every_chunk():
+    shapes = [ModuleShape(f"layers.{number}.q_proj", 4000, 3000, 16) for number in range(6)]
+    layout, draw = SlotLayout.of(shapes), torch.Generator().manual_seed(0)
+    modules = {s.name: Factors(A=torch.randn(16, s.d_in, generator=draw), B=torch.randn(s.d_out, 16)) for s in shapes}
+    item, wanted, before = RawAdapter.of(Adapter(modules), layout, "int8"), torch.zeros(layout.size), torch.get_num_threads()
+    kernels.write([item], [wanted], backend="reference")
+    outs = [torch.zeros(layout.size) for _ in range(4)]
+
+    def writes(out):
+        for _ in range(25):
+            out.zero_()
+            native.write([item], [out], [Window()])
+            assert torch.equal(out, wanted)
+
+    torch.set_num_threads(5)
+    try:
+        with ThreadPoolExecutor(len(outs)) as callers:
+            list(callers.map(writes, outs))
+    finally:
+        torch.set_num_threads(before)
 
 
 @pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="Triton is not installed")

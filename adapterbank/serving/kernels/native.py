@@ -27,10 +27,11 @@ from adapterbank.serving.packed.fixed import FixedAdapter
 from adapterbank.serving.packed.raw import RawAdapter
 from adapterbank.serving.packed.rmm import RmmAdapter
 
+_log = logging.getLogger(__name__)
 _SOURCES = importlib.resources.files("adapterbank.serving.kernels") / "loops"
-_FLAGS = ("-std=c++17", "-O3", "-w", "-ffp-contract=off", "-fPIC", "-shared")
+_FLAGS = ("-std=c++17", "-O3", "-w", "-ffp-contract=off", "-fPIC", "-shared", "-pthread")
 _WIDE = ("-mprefer-vector-width=512", "-mtune=icelake-server")  # else GCC 12 halves the vectors of processors it does not know
-_ATTEMPTS = (("-march=native", *_WIDE, "-fopenmp"), ("-march=native", "-fopenmp"), ("-march=native",), ())
+_ATTEMPTS = (("-march=native", *_WIDE), ("-march=native",), ())
 _TYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
 _STORES = {"float32": 0, "bfloat16": 1, "float16": 2, "int8": 3, "int4": 4}
 _LONG, _AT = ctypes.c_int64, ctypes.c_void_p
@@ -136,7 +137,7 @@ def _building(process: int) -> Future[ctypes.CDLL]:
 
 def _told(building: Future[ctypes.CDLL]) -> None:
     if building.exception() is not None:
-        logging.getLogger(__name__).warning("%s", building.exception())
+        _log.warning("%s", building.exception())
 
 
 def built() -> ctypes.CDLL:
@@ -147,6 +148,8 @@ def built() -> ctypes.CDLL:
             command = [compiler() or "c++", *_FLAGS, *flags, "-o", target, str(sources / "loops.cpp")]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             if done.returncode == 0:
+                if flags != _ATTEMPTS[0]:
+                    _log.warning("%s does not know %s: the loops are slower than they could be", compiler(), _ATTEMPTS[0])
                 return ctypes.CDLL(target)
     raise PlatformError(
         f"backend 'compiled': {compiler()} failed with code {done.returncode}: {done.stderr[-500:]}",

@@ -32,37 +32,54 @@ struct Block {  // lines of 32 rows as they are added up: line k begins `k * pit
   int64_t pitch, stride, rows, rank, p;  // a row begins `stride` numbers after the one before
 };
 
-template <int LANES, int TYPE, int64_t P>
+// `lanes` times the factor of their row; of the first of two rows for the lower half, of the second for the upper.
+template <int LANES, int ROWS>
+inline Vector<LANES, float> times(Vector<LANES, float> lanes, const float* factor) {
+#if defined(__AVX512F__)
+  if constexpr (ROWS == 2) {
+    const __m512i halves = _mm512_setr_epi32(0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1);
+    const __m128 two = _mm_castsi128_ps(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(factor)));
+    return lanes * Vector<LANES, float>(_mm512_permutexvar_ps(halves, _mm512_castps128_ps512(two)));
+  }
+#endif
+  return lanes * factor[0];
+}
+
+// LANES numbers at a time, of one row or of two that lie next to each other.
+template <int LANES, int TYPE, int64_t P, int ROWS = 1>
 void add(float* __restrict total, int64_t width, const Block& block, const float* __restrict factors) {
   const auto [first, pitch, stride, rows, rank, any] = block;
   const int64_t p = P < 0 ? any : P;
-  for (int64_t j = 0; j < rows; ++j)
+  for (int64_t j = 0; j < rows; j += ROWS)
     for (int64_t c = 0; c < rank; c += LANES) {
       auto found = load<LANES, TYPE>(first, j * stride + c);
-      if (TYPE == INT8 || TYPE == INT4) found *= factors[j];
+      if (TYPE == INT8 || TYPE == INT4) found = times<LANES, ROWS>(found, factors + j);
       for (int64_t k = 1; k <= p; ++k) {
         const auto component = load<LANES, TYPE>(first + k * pitch, j * stride + c);
-        found += component * factors[k * GROUP + j];
+        found += times<LANES, ROWS>(component, factors + k * GROUP + j);
       }
       std::memcpy(total + j * width + c, &found, sizeof(found));
     }
 }
 
-template <int LANES, int TYPE>
-void add(float* total, int64_t width, const Block& block, const float* factors) {
-  block.p == 0   ? add<LANES, TYPE, 0>(total, width, block, factors)
-  : block.p == 2 ? add<LANES, TYPE, 2>(total, width, block, factors)
-  : block.p == 4 ? add<LANES, TYPE, 4>(total, width, block, factors)
-  : block.p == 8 ? add<LANES, TYPE, 8>(total, width, block, factors)
-                 : add<LANES, TYPE, -1>(total, width, block, factors);
+template <int LANES, int TYPE, int ROWS = 1>
+void by_components(float* total, int64_t width, const Block& block, const float* factors) {
+  block.p == 0   ? add<LANES, TYPE, 0, ROWS>(total, width, block, factors)
+  : block.p == 2 ? add<LANES, TYPE, 2, ROWS>(total, width, block, factors)
+  : block.p == 4 ? add<LANES, TYPE, 4, ROWS>(total, width, block, factors)
+  : block.p == 8 ? add<LANES, TYPE, 8, ROWS>(total, width, block, factors)
+                 : add<LANES, TYPE, -1, ROWS>(total, width, block, factors);
 }
 
 template <int TYPE>
-void add(float* total, int64_t width, const Block& block, const float* factors) {
-  block.rank % 16 == 0  ? add<16, TYPE>(total, width, block, factors)
-  : block.rank % 8 == 0 ? add<8, TYPE>(total, width, block, factors)
-  : block.rank % 4 == 0 ? add<4, TYPE>(total, width, block, factors)
-                        : add<1, TYPE>(total, width, block, factors);
+void by_rank(float* total, int64_t width, const Block& block, const float* factors) {
+#if defined(__AVX512F__)
+  if (block.rank == 8 && width == 8 && block.rows % 2 == 0) return by_components<16, TYPE, 2>(total, width, block, factors);
+#endif
+  block.rank % 16 == 0  ? by_components<16, TYPE>(total, width, block, factors)
+  : block.rank % 8 == 0 ? by_components<8, TYPE>(total, width, block, factors)
+  : block.rank % 4 == 0 ? by_components<4, TYPE>(total, width, block, factors)
+                        : by_components<1, TYPE>(total, width, block, factors);
 }
 
 // The factor of every line for 32 rows: a coefficient, times the scale of integers (exactly, unless coefficients are float32).
@@ -96,11 +113,11 @@ void sum(const Lines& lines, const Member& member, const int64_t* entry, int64_t
   const Block block{first, lines.pitch * bytes, packed * each, rows, rank, lines.p};
   float *total = room.total.data(), *factors = room.factors.data();
   gather(factors, lines, member, entry, row);
-  lines.store == FLOAT32    ? add<FLOAT32>(total, width, block, factors)
-  : lines.store == BFLOAT16 ? add<BFLOAT16>(total, width, block, factors)
-  : lines.store == FLOAT16  ? add<FLOAT16>(total, width, block, factors)
-  : lines.store == INT8     ? add<INT8>(total, width, block, factors)
-                            : add<INT4>(total, width, block, factors);
+  lines.store == FLOAT32    ? by_rank<FLOAT32>(total, width, block, factors)
+  : lines.store == BFLOAT16 ? by_rank<BFLOAT16>(total, width, block, factors)
+  : lines.store == FLOAT16  ? by_rank<FLOAT16>(total, width, block, factors)
+  : lines.store == INT8     ? by_rank<INT8>(total, width, block, factors)
+                            : by_rank<INT4>(total, width, block, factors);
 }
 
 template <int TYPE>

@@ -5,17 +5,18 @@
 // at the same 32 rows. The meaning of all tables is in packed/.
 #include "codes.h"
 #include "lines.h"
+#include "threads.h"
 
 extern "C" {
 
 void write_lines(const Lines* lines, const Member* members, const Buffer* buffers, int64_t adapters, const Place* places,
                  int64_t count, int64_t threads) {
   const std::vector<Chunk> all = chunks(places, count);
-#pragma omp parallel num_threads(threads)
-  {
+  const auto take = [&](Work& work) {
+    int64_t i;
+    if (!work.begin(i)) return;
     Room room(widest(places, count), lines->p);
-#pragma omp for schedule(dynamic)
-    for (size_t i = 0; i < all.size(); ++i)
+    do {
       for (int64_t row = all[i].begin; row < all[i].end; row += GROUP)
         for (int64_t a = 0; a < adapters; ++a) {
           const int64_t rows = row + GROUP < all[i].end ? GROUP : all[i].end - row, index = all[i].place;
@@ -24,19 +25,25 @@ void write_lines(const Lines* lines, const Member* members, const Buffer* buffer
                                                     : combine<FLOAT16>;
           one(*lines, members[a], buffers[a], places[index], index, row, rows, room);
         }
-  }
+      work.end();
+    } while (work.begin(i));
+  };
+  workers().run(take, int64_t(all.size()), threads);
 }
 
 void write_codes(const Codes* codes, const Buffer* buffer, const Place* places, int64_t count, int64_t threads) {
   const std::vector<Chunk> all = chunks(places, count);
   auto* one = buffer->type == FLOAT32 ? unpack<FLOAT32> : buffer->type == BFLOAT16 ? unpack<BFLOAT16> : unpack<FLOAT16>;
-#pragma omp parallel num_threads(threads)
-  {
+  const auto take = [&](Work& work) {
+    int64_t i;
+    if (!work.begin(i)) return;
     Desk desk(widest(places, count));
-#pragma omp for schedule(dynamic)
-    for (size_t i = 0; i < all.size(); ++i)
+    do {
       one(*codes, *buffer, places[all[i].place], all[i].place, all[i].begin, all[i].end, desk);
-  }
+      work.end();
+    } while (work.begin(i));
+  };
+  workers().run(take, int64_t(all.size()), threads);
 }
 
 }
