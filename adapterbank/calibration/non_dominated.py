@@ -26,6 +26,14 @@ def non_dominated(values: Tensor, slack: Tensor | None = None) -> Tensor:
     return keep
 
 
+def apart(values: Tensor, slack: Tensor) -> Tensor:
+    """Which rows of ``values [m, T]`` are somewhere better than every row of a better mean, by more than ``slack [m, m, T]``,
+    bool ``[m]``: of rows that differ by noise only the one of the best mean."""
+    means = values.mean(dim=1)
+    better = (values[:, None] > values[None] + slack).any(dim=2)
+    return (better | (means[None] <= means[:, None])).all(dim=1)
+
+
 def standard_errors(examples: Sequence[Tensor]) -> Tensor:
     """Of the difference between the means of each two rows, ``[m, m, T]``; ``examples`` holds for each of T columns all values
     ``[m, J_t]``, the same examples in every row. Of a single example nothing is known: 0."""

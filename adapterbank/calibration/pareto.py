@@ -11,8 +11,8 @@ The authors': sigmoid for accuracies and softplus for losses, the kinds of sampl
 Ours: non-dominated points among Sobol candidates instead of NSGA-III (no dependency, no population to tune), twice as many
 samples as parameters, bounds [0, 1]; the points of the front are evaluated, so that nothing returned is dominated by anything
 that was evaluated; and against noise losses by default, as accuracies on little data differ by single sentences, and a
-tolerance: a point is left out that another one beats but for what so few examples cannot tell, ``tolerance`` standard errors of
-the difference between the two, taken example by example.
+tolerance: a point is left out that another one beats, or a better mean equals, but for what so few examples cannot tell:
+``tolerance`` standard errors of the difference between the two, taken example by example.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ Points = Annotated[int, Hint("points of the front to evaluate and to return, at 
 Lower = Annotated[float, Hint("smallest coefficient")]
 Upper = Annotated[float, Hint("largest coefficient")]
 
-Tolerance = Annotated[float, Hint("leave out what another point beats but for so many standard errors", at_least=0.0)]
+Tolerance = Annotated[float, Hint("leave out what another point beats or equals but for so many standard errors", at_least=0.0)]
 
 _PER_PAIR = 20
 

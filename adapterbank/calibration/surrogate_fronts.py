@@ -11,7 +11,7 @@ from torch import Tensor
 
 from adapterbank.calibration.bayesian_samples import next_points
 from adapterbank.calibration.coefficient_samples import mixed, sobol
-from adapterbank.calibration.non_dominated import non_dominated, spread, standard_errors
+from adapterbank.calibration.non_dominated import apart, non_dominated, spread, standard_errors
 from adapterbank.calibration.surrogates import Surrogate, fit, parameter_count
 
 Measure = Callable[[Tensor, Sequence[int]], Sequence[Tensor]]  # coefficients [n] and which tasks -> the metric of each example
@@ -42,7 +42,8 @@ class Search:
     ``samples``: evaluations per fit, 0 for twice the number of parameters; ``rounds`` more of ``batch`` each where the fit errs
     (angles cut into ``bins``). ``candidates`` Sobol points of [lower, upper]ⁿ are asked for the front, of which ``points`` are
     evaluated and at most as many returned. ``isotropic`` and ``one_hot`` are shares of the samples of these kinds.
-    What another point beats but for ``tolerance`` standard errors of their difference is not returned, the best mean apart.
+    What another point beats but for ``tolerance`` standard errors of their difference is not returned, nor what differs by no
+    more from a point of a better mean; the best mean always is.
     """
 
     metric: Metric
@@ -133,7 +134,7 @@ def front(measure: Measure, basis: Tensor, tasks: Sequence[int], search: Search)
     examples = _measured(measure, basis, chosen, tasks, found.examples)
     values = torch.stack([own.mean(dim=1) for own in examples], dim=1)
     noise = search.tolerance * standard_errors(examples)
-    front_now = non_dominated(sign * values) & non_dominated(sign * values, noise)
+    front_now = non_dominated(sign * values) & non_dominated(sign * values, noise) & apart(sign * values, noise)
     front_now[(sign * values).mean(dim=1).argmax()] = True
     kept = front_now.nonzero()[:, 0]
     kept = kept[spread(sign * values[kept], search.points)]

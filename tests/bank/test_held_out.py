@@ -17,7 +17,7 @@ ONES = dict.fromkeys(REFS, 1.0)
 METHODS = {
     "regmean": {}, "regmean_plus_plus": {}, "fisher": {},
     "adamerging": {"steps": 3, "lr": 0.1}, "frank_wolfe": {"max_iters": 2},
-    "map": {"points": 4}, "m2n2": {"generations": 8}, "dam_rank_masks": {"max_steps": 2, "max_adamerging_steps": 2},
+    "map": {"points": 4, "tolerance": 0.0}, "m2n2": {"generations": 8}, "dam_rank_masks": {"max_steps": 2, "max_adamerging_steps": 2},
 }  # fmt: skip
 
 
@@ -92,8 +92,8 @@ def test_so_it_is_for_coefficients_whose_story_holds_it(bank, three, same, metho
 
 
 def test_the_points_of_a_front_go_with_the_merge_of_its_first(bank, three, setting):
-    merged = bank.merge("map", ONES, name="m", setting=setting, options={"points": 4})
-    made = bank.calibrate("map", REFS, setting, options={"points": 4})
+    merged = bank.merge("map", ONES, name="m", setting=setting, options=METHODS["map"])
+    made = bank.calibrate("map", REFS, setting, options=METHODS["map"])
     assert merged.held_out.points == made.held_out.points and len(made) == len(made.held_out.points) > 1
     assert merged.artefacts == (made[0].ref,)
 
