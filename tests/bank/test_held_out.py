@@ -17,7 +17,8 @@ ONES = dict.fromkeys(REFS, 1.0)
 METHODS = {
     "regmean": {}, "regmean_plus_plus": {}, "fisher": {},
     "adamerging": {"steps": 3, "lr": 0.1}, "frank_wolfe": {"max_iters": 2},
-    "map": {"points": 4, "tolerance": 0.0}, "m2n2": {"generations": 8}, "dam_rank_masks": {"max_steps": 2, "max_adamerging_steps": 2},
+    "map": {"points": 4, "tolerance": 0.0}, "m2n2": {"generations": 8},
+    "dam_rank_masks": {"max_steps": 2, "max_adamerging_steps": 2},
 }  # fmt: skip
 
 
