@@ -67,7 +67,7 @@ def pareto(  # noqa: PLR0913 - the options are keyword-only
     points: Points = 8,
     lower: Lower = 0.0,
     upper: Upper = 1.0,
-    tolerance: Tolerance = 2.0,
+    tolerance: Tolerance = 1.0,
 ) -> tuple[Coefficients, ...]:
     """The front, best mean first, each with its metrics as ``predicted`` and judged; ``before`` is the average.
 
