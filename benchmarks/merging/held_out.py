@@ -125,7 +125,7 @@ def row(desk: Desk, lesson: Lesson) -> dict[str, Any]:
         "held_out": merged["held_out"],
     }
     kept = desk.run("coefficients", "list", "--kind", lesson.method)["artefacts"]
-    return found | {"sets_of_coefficients": len(kept)} | (_coefficients(desk, lesson, merged) if kept else {})
+    return found | (_coefficients(desk, lesson, merged) if kept else {})
 
 
 def _coefficients(desk: Desk, lesson: Lesson, merged: Mapping[str, Any]) -> dict[str, Any]:
