@@ -1,28 +1,26 @@
 """Canonical directories on a local disk that servers read, and who still needs them.
 
 A server reads a directory again whenever it has evicted the adapter, and dies if it is gone. So a directory is leased to the
-process that asked for it and to those that it had started, and only what no living process leases is ever deleted. A lease is
-a file ``leases/PID-RANDOM`` that the asking process keeps locked; it lists keys and processes. The kernel drops the lock with
-the process, and the others are looked for by number and start: a worker may outlive the process that it reads for.
+server that asked for it (``leases.py``), and only what no living server leases is ever deleted.
 
-    ROOT/adapters/KEY/     a directory, complete
+    ROOT/adapters/KEY/     a directory, complete; KEY.2 beside it if it was damaged later
     ROOT/leases/…          who needs which
+    ROOT/metrics/…         what each server counts
     ROOT/lock              taken for every change
 """
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
-from secrets import token_hex
 
-from adapterbank.integrations.processes import any_lives, family
-from adapterbank.locks import hold, is_held_exclusively, try_flock
+from adapterbank.errors import ConflictError, StorageError
+from adapterbank.integrations.leases import LOG, Lease, needed, own_name
+from adapterbank.locks import hold
 
 _SECONDS = 60.0
 
@@ -34,33 +32,51 @@ class Full(Exception):
 class Directories:
     """The directories under ``root``, of ``limit`` bytes at most in all. Safe to share between threads and processes."""
 
-    def __init__(self, root: Path, limit: int) -> None:
-        """Take over ``root``: what no living process leases, and what was never finished, is deleted."""
-        self.root, self.limit = root, limit
-        for folder in (root, self._adapters, self._leases):
-            folder.mkdir(parents=True, exist_ok=True)
+    def __init__(self, root: Path, limit: int, name: str | None = None) -> None:
+        """Take over ``root``: what no living server leases, and what was never finished, goes. ``name`` is the lease's."""
+        self.root, self.limit = root.absolute(), limit
         self._threads = threading.Lock()
-        self._own: int | None = None
+        self.lease_name = name or own_name()
+        self._own = Lease(self._leases, self.lease_name)
         with self._changing():
             self.swept = self._sweep(keep=frozenset())
 
-    def lease(self, key: str, size: int, write: Callable[[Path], object]) -> Path:
-        """The directory of ``key``, leased to this process; ``write`` makes it, of at most ``size`` bytes, if it is not there.
-
-        ``write`` is called again on one that is there, to check it. Raises Full if it does not fit and nothing can go.
-        """
-        place = self._adapters / key
+    def join(self) -> None:
+        """Lock this server's lease before there is anything in it: a process that reads what another one asks for."""
         with self._changing():
-            if not place.is_dir():
-                self._make_room(size, key)
-            write(place)
-            self._note(key)
-        return place
+            self._own.join()
+
+    def lease(self, key: str, size: int, write: Callable[[Path], object]) -> Path:
+        """The directory of ``key``, leased to this server; ``write`` makes it, of at most ``size`` bytes, if it is not there.
+
+        ``write`` is called again on one that is there, to check it; at a ConflictError another one is made beside it, since a
+        server may be reading the old one. Raises Full if it does not fit and nothing can go.
+        """
+        with self._changing():
+            for place in self._places(key):
+                new = not place.exists()
+                if new:
+                    self._make_room(size, place.name)
+                try:
+                    write(place)
+                except ConflictError as reason:
+                    if new:
+                        raise
+                    LOG.warning("adapterbank: %s is damaged, another one is written beside it: %s", place, reason.message)
+                    continue
+                self._own.add(place.name)
+                return place
+        raise AssertionError("the places never end")
 
     @property
     def bytes(self) -> int:
         """Of all directories."""
         return sum(_size(place) for place in self._adapters.iterdir())
+
+    @property
+    def metrics(self) -> Path:
+        """Where a server's counts may lie, as ``LEASE.….prom``: they are deleted with its lease."""
+        return self.root / "metrics"
 
     @property
     def _adapters(self) -> Path:
@@ -70,10 +86,22 @@ class Directories:
     def _leases(self) -> Path:
         return self.root / "leases"
 
+    def _places(self, key: str) -> Iterator[Path]:
+        yield self._adapters / key
+        yield from (self._adapters / f"{key}.{number}" for number in count(2))
+
     @contextmanager
     def _changing(self) -> Iterator[None]:
-        with self._threads, hold(self.root / "lock", exclusive=True, timeout=_SECONDS):
-            yield
+        """The lock of the folder, which is made anew if somebody deleted it."""
+        with self._threads:
+            try:
+                for folder in (self._adapters, self._leases, self.metrics):
+                    folder.mkdir(parents=True, exist_ok=True)
+            except OSError as reason:
+                message = f"the cache {self.root} cannot be used: {reason.strerror}"
+                raise StorageError(message, hint="set ADAPTERBANK_CACHE to a folder that can be written") from None
+            with hold(self.root / "lock", exclusive=True, timeout=_SECONDS):
+                yield
 
     def _make_room(self, size: int, key: str) -> None:
         held = self.bytes
@@ -89,29 +117,16 @@ class Directories:
 
     def _sweep(self, keep: frozenset[str]) -> int:
         """Delete what nobody leases; how many directories that were."""
-        leased = keep | self._leased()
-        gone = [place for place in self._adapters.iterdir() if place.name not in leased]
+        leased = needed(self._leases)
+        for counts in self.metrics.iterdir():
+            if not (self._leases / counts.name.partition(".")[0]).exists():
+                counts.unlink(missing_ok=True)
+        if leased is None:
+            return 0
+        gone = [place for place in self._adapters.iterdir() if place.name not in keep | leased]
         for place in gone:
             shutil.rmtree(place, ignore_errors=True)
         return len(gone)
-
-    def _leased(self) -> frozenset[str]:
-        found: set[str] = set()
-        for lease in self._leases.iterdir():
-            entries = [json.loads(line) for line in lease.read_text(encoding="utf-8").splitlines()]
-            if is_held_exclusively(lease) or any(any_lives(entry) for entry in entries):
-                found.update(entry["key"] for entry in entries)
-            else:
-                lease.unlink(missing_ok=True)
-        return frozenset(found)
-
-    def _note(self, key: str) -> None:
-        """Add ``key`` to this process's lease, which stays open and locked until the process ends."""
-        if self._own is None:
-            path = self._leases / f"{os.getpid()}-{token_hex(8)}"
-            self._own = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o644)
-            try_flock(self._own, exclusive=True)
-        os.write(self._own, (json.dumps({"key": key} | family()) + "\n").encode())
 
 
 def _size(place: Path) -> int:

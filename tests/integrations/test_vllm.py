@@ -5,11 +5,13 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from importlib.metadata import entry_points
+from pathlib import Path
 from types import ModuleType
 
 import pytest
 
 from adapterbank.integrations import vllm
+from adapterbank.integrations.leases import VARIABLE
 from tests.bank import dense
 from tests.integrations.test_materialize import LLAMA
 
@@ -19,6 +21,13 @@ class LoRARequest:
     lora_name: str
     lora_int_id: int
     lora_path: str = ""
+
+
+@pytest.fixture(autouse=True)
+def a_server_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.setenv(VARIABLE, "1-" + "0" * 16)
+    monkeypatch.setenv("ADAPTERBANK", str(tmp_path / "nowhere"))
+    monkeypatch.setenv("ADAPTERBANK_CACHE", str(tmp_path / "cache"))
 
 
 @pytest.fixture
@@ -52,7 +61,6 @@ def served(bank, make, place, tmp_path, monkeypatch):
     folder = make("sql", modules=LLAMA, base_model="meta/llama")
     bank.register(folder, name="sql")
     monkeypatch.setenv("ADAPTERBANK", str(place))
-    monkeypatch.setenv("ADAPTERBANK_CACHE", str(tmp_path / "cache"))
     return folder
 
 
@@ -78,7 +86,10 @@ from adapterbank.integrations.vllm import register
 register()
 print(sorted({"torch", "sqlalchemy", "peft"} & sys.modules.keys()))
 """
-    environment = {"ADAPTERBANK": str(tmp_path / "nowhere"), "PATH": "", "PYTHONPATH": ":".join(sys.path)}
+    environment = {
+        "ADAPTERBANK": str(tmp_path / "nowhere"), "ADAPTERBANK_CACHE": str(tmp_path / "cache"), "PATH": "",
+        "PYTHONPATH": ":".join(sys.path),
+    }  # fmt: skip
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
     assert ran.stdout.strip() == "[]"
 
@@ -111,7 +122,51 @@ def test_offline_a_request_is_made_by_hand_and_errors_are_raised(registry, serve
         vllm.lora_request("sql", 8)
 
 
-def _path(request):
-    from pathlib import Path
+def test_offline_many_requests_share_one_bank_and_one_lease(registry, served, tmp_path):
+    vllm.lora_request("sql@1", 1)
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    for number in range(20):
+        vllm.lora_request("sql@1", number + 1)
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    (lease,) = (tmp_path / "cache" / "leases").iterdir()
+    assert len(lease.read_text().splitlines()) == 1
 
+
+@pytest.mark.parametrize("bank", [None, "", " "])
+def test_without_a_bank_the_plugin_does_nothing(registry, monkeypatch, tmp_path, caplog, bank):
+    monkeypatch.delenv("ADAPTERBANK")
+    if bank is not None:
+        monkeypatch.setenv("ADAPTERBANK", bank)
+    vllm.register()
+    assert not registry and not (tmp_path / "cache").exists() and not caplog.records
+    monkeypatch.setenv("VLLM_PLUGINS", "other,adapterbank")
+    vllm.register()
+    assert not registry and "ADAPTERBANK does not name a bank" in caplog.text
+
+
+@pytest.mark.parametrize("gone", ["vllm.lora.resolver", "vllm.lora.request"])
+def test_a_vllm_without_resolvers_starts_all_the_same(registry, monkeypatch, caplog, gone):
+    monkeypatch.setitem(sys.modules, gone, None)  # as if it were not there
+    vllm.register()
+    assert not registry and "ModuleNotFoundError" in caplog.text
+
+
+def test_settings_that_make_no_sense_stop_no_server(registry, monkeypatch, caplog):
+    monkeypatch.setenv("ADAPTERBANK_CACHE_BYTES", "much")
+    vllm.register()
+    assert list(registry) == ["adapterbank"] and "ADAPTERBANK_CACHE_BYTES is 'much'" in caplog.text
+
+
+def test_a_request_that_this_vllm_makes_otherwise_is_none_and_counted(registry, served, monkeypatch, caplog):
+    def refusing(**fields):
+        raise TypeError("lora_path is called otherwise")
+
+    monkeypatch.setattr(sys.modules["vllm.lora.request"], "LoRARequest", refusing)
+    vllm.register()
+    resolver = registry["adapterbank"]
+    assert asyncio.run(resolver.resolve_lora("meta/llama", "sql@1")) is None
+    assert resolver.resolver.outcomes["failed"] == 1 and "TypeError: lora_path is called otherwise" in caplog.text
+
+
+def _path(request):
     return Path(request.lora_path)
