@@ -27,7 +27,9 @@ def write_directory(dest: Path, files: Mapping[str, Contents]) -> None:
         dest.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{dest.name}.", suffix=".partial", dir=dest.parent))
     except OSError as reason:
-        raise StorageError(f"{dest} cannot be written: {reason.strerror}") from None
+        file = next((folder for folder in dest.parents if folder.exists() and not folder.is_dir()), None)
+        hint = "check that the folder exists and who may write into it" if file is None else f"{file} is a file: name a folder"
+        raise StorageError(f"{dest} cannot be written: {reason.strerror}", hint=hint) from None
     try:
         for name, data in files.items():
             _write(temporary / name, data)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from math import frexp
@@ -17,8 +18,11 @@ from adapterbank.container import canonical_json
 from adapterbank.errors import BoundedOnlyError, ConflictError, IncompatibleError, UsageError
 from adapterbank.lora.adapter import Adapter, Factors
 from adapterbank.lora.delta import delta_error
+from adapterbank.peft_format import config as config_file
 from adapterbank.peft_format.canonical import canonical
 from adapterbank.peft_format.directory import write_directory
+from adapterbank.peft_format.foreign import CONFIG, WEIGHTS
+from adapterbank.peft_format.names import naming_called
 from adapterbank.peft_format.servers import problems
 from adapterbank.peft_format.writer import MARKS
 from adapterbank.ways.load import Loaded, load
@@ -31,7 +35,7 @@ FORMS = ("auto", "exact", "bounded")
 DTYPES = ("float32", "float16", "bfloat16")
 _ITEM = {"float32": 4, "float16": 2, "bfloat16": 2}
 _EXACT = "exact"
-_BESIDE = 1 << 16  # bytes: more than header, configuration and marks take
+_BESIDE, _TENSOR = 4096, 160  # bytes: more than configuration and marks take, and the header for a tensor beside its name
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,12 +83,13 @@ def planned(rooms: Rooms, version: Version, order: Order) -> Planned:
         raise IncompatibleError(f"{version.ref} cannot be served by {order.server}: {'; '.join(sorted(set(refused))[:3])}")
     form = _form(rooms, version, order.form)
     rank = order.rank or _rank(rooms, version, form)
-    parameters = sum(rank * shape.rows for shape in version.modules)
+    dtype = order.dtype or _dtype(rooms, version, form)
+    largest = _BESIDE + sum(rank * shape.rows * _ITEM[dtype] + 2 * _TENSOR + 3 * len(shape.name) for shape in version.modules)
     marks = {
         "format": FORMAT, "ref": version.ref, "files": version.files, "source": _EXACT if form is None else form.object,
-        "rank": rank, "dtype": order.dtype or version.dtype, "base_model": version.base_model,
+        "rank": rank, "dtype": dtype, "base_model": version.base_model,
     }  # fmt: skip
-    return Planned(version, order, marks, parameters * _ITEM[order.dtype or "float32"] + _BESIDE)
+    return Planned(version, order, marks, largest)
 
 
 def materialize(rooms: Rooms, plan: Planned, directory: Path) -> Materialized:
@@ -97,10 +102,10 @@ def materialize(rooms: Rooms, plan: Planned, directory: Path) -> Materialized:
         return Materialized(version.ref, str(directory), "unchanged", **kept)
     with load(rooms, version) as loaded:
         source = _loaded(rooms, plan, loaded)
-        wanted = plan.order.dtype or _dtype(source.adapter, version.dtype)
-        rounded = _rounded(source.adapter, getattr(torch, wanted))
-        told = _error(source, rounded) | {"dtype": wanted, "rank": plan.marks["rank"]}
-        files = canonical(rounded, rank=plan.marks["rank"], dtype=getattr(torch, wanted), naming=version.naming)
+        dtype = getattr(torch, plan.marks["dtype"])
+        rounded = replace(_rounded(source.adapter, dtype), base_model=version.base_model)
+        told = _error(source, rounded) | {"dtype": plan.marks["dtype"], "rank": plan.marks["rank"]}
+        files = canonical(rounded, rank=plan.marks["rank"], dtype=dtype, naming=version.naming)
     told |= {"bytes": sum(len(data) for data in files.values())}
     marks = plan.marks | {"told": told, "sha256": {name: _digest(data) for name, data in files.items()}}
     write_directory(directory, files | {MARKS: (canonical_json(marks) + "\n").encode()})
@@ -114,12 +119,25 @@ def present(directory: Path, plan: Planned) -> dict[str, Any] | None:
     try:
         marks = json.loads((directory / MARKS).read_bytes())
         told, digests = dict(marks.pop("told")), dict(marks.pop("sha256"))
-        same = marks == plan.marks and all(_digest((directory / name).read_bytes()) == own for name, own in digests.items())
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        same = False
-    if not same:
-        raise ConflictError(f"{directory} holds something else than {plan.version.ref}", hint="name another directory")
+        message = f"{directory} holds something else than {plan.version.ref} as this command writes it"
+        raise ConflictError(message, hint="name another directory") from None
+    if marks != plan.marks:
+        raise ConflictError(f"{directory} holds {_difference(marks, plan.marks)}", hint="name another directory")
+    changed = [name for name in (CONFIG, WEIGHTS) if _digest_of(directory / name) != digests.get(name)]
+    if changed:
+        message = f"{directory} was changed after it was written: {', '.join(changed)}"
+        raise ConflictError(message, hint="name another directory, or delete this one")
     return told
+
+
+def _difference(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
+    """What lies where another directory is wanted: another version, or the same one in another way."""
+    if found.get("ref") != wanted["ref"]:
+        return f"{found.get('ref')}, not {wanted['ref']}"
+    names = {"rank": "rank", "dtype": "dtype", "base_model": "base model"}
+    others = [f"{names[key]} {found.get(key)} instead of {wanted[key]}" for key in names if found.get(key) != wanted[key]]
+    return f"{wanted['ref']} with {', '.join(others)}" if others else f"{wanted['ref']} from another stored form"
 
 
 def _form(rooms: Rooms, version: Version, wanted: str) -> Member | None:
@@ -151,10 +169,15 @@ def _loaded(rooms: Rooms, plan: Planned, loaded: Loaded) -> Loaded:
     return Loaded(reconstruct_member(rooms, form, plan.version.base_model), loaded.config, form)
 
 
-def _dtype(adapter: Adapter, own: str) -> str:
+def _dtype(rooms: Rooms, version: Version, form: Member | None) -> str:
     """The adapter's own dtype where folding the scalings into it is exact (powers of two), else float32."""
-    exact = all(abs(frexp(factors.scaling)[0]) == 0.5 or factors.scaling == 0.0 for factors in adapter.modules.values())
-    return own if own in DTYPES and exact else "float32"
+    if version.dtype not in DTYPES:
+        return "float32"
+    if form is not None:  # decoded factors have scaling 1
+        return version.dtype
+    config, naming = config_file.parse(rooms.vault.read(version.config)), naming_called(version.naming)
+    scalings = {config.scaling_for(naming.backward(shape.name)) for shape in version.modules}
+    return version.dtype if all(abs(frexp(each)[0]) == 0.5 or each == 0.0 for each in scalings) else "float32"
 
 
 def _rounded(adapter: Adapter, dtype: torch.dtype) -> Adapter:
@@ -180,6 +203,13 @@ def _error(source: Loaded, rounded: Adapter) -> dict[str, Any]:
         return {"error": rounding, "error_kind": "measured"}
     stated = source.form.error + (1 + source.form.error) * rounding
     return {"error": stated, "error_kind": source.form.error_kind if same else "bound"}
+
+
+def _digest_of(path: Path) -> str | None:
+    try:
+        return _digest(path.read_bytes())
+    except OSError:
+        return None
 
 
 def _digest(data: bytes) -> str:

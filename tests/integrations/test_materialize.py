@@ -5,8 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from adapterbank.errors import BoundedOnlyError, ConflictError, IncompatibleError, UsageError
+from adapterbank.errors import BoundedOnlyError, ConflictError, IncompatibleError, StorageError, UsageError
 from adapterbank.peft_format.servers import SERVERS, largest_rank, problems
+from adapterbank.ways.materialize import Order
 from tests.bank import dense
 from tests.bank.variants import with_dora
 
@@ -54,12 +55,65 @@ def test_a_second_time_nothing_is_written_and_damage_is_not_taken_for_it(bank, a
     data = bytearray(weights.read_bytes())
     data[-1] ^= 1
     weights.write_bytes(data)
-    with pytest.raises(ConflictError, match=r"holds something else than sql@1"):
+    with pytest.raises(ConflictError, match=r"sql@1 was changed after it was written: adapter_model.safetensors"):
         bank.materialize(["sql"], out)
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "sql@1").write_text("a file")
-    with pytest.raises(ConflictError):
+    with pytest.raises(ConflictError, match="holds something else than sql@1"):
         bank.materialize(["sql"], tmp_path / "other")
+
+
+def test_the_same_version_in_another_way_is_told_as_that(bank, add, tmp_path):
+    add("sql", modules=LLAMA, rank=4)
+    add("math", modules=LLAMA, seed=2, rank=4)
+    out = tmp_path / "out"
+    bank.materialize(["sql"], out)
+    with pytest.raises(
+        ConflictError, match=r"out/sql@1 holds sql@1 with rank 4 instead of 8, dtype float32 instead of bfloat16"
+    ) as told:
+        bank.materialize(["sql"], out, rank=8, dtype="bfloat16")
+    assert told.value.hint == "name another directory"
+    (out / "sql@1").rename(out / "math@1")
+    with pytest.raises(ConflictError, match=r"math@1 holds sql@1, not math@1"):
+        bank.materialize(["math"], out)
+
+
+def test_a_dtype_that_is_asked_for_is_not_taken_for_the_one_that_was_written(bank, add, tmp_path):
+    """By itself a scaling that is no power of two is written as float32, whatever the adapter's own dtype is."""
+    add("sql", modules=LLAMA, rank=3, alpha=5, dtype="bfloat16")
+    (done,) = bank.materialize(["sql"], tmp_path)
+    assert done.dtype == "float32"
+    with pytest.raises(ConflictError, match="dtype float32 instead of bfloat16"):
+        bank.materialize(["sql"], tmp_path, dtype="bfloat16")
+    assert bank.materialize(["sql"], tmp_path, dtype="float32")[0].status == "unchanged"
+
+
+def test_the_base_model_is_that_of_the_bank_and_not_of_the_file(bank, make, tmp_path):
+    for name, said in (("none", None), ("path", "/home/me/checkpoints/llama")):
+        bank.register(make(name, modules=LLAMA, base_model=said, seed=len(name)), name=name, base_model="tiny/llama")
+        bank.materialize([name], tmp_path / "out")
+        assert config(tmp_path / "out" / f"{name}@1")["base_model_name_or_path"] == "tiny/llama"
+
+
+@pytest.mark.parametrize(
+    "how", [{}, {"dtype": "bfloat16"}, {"dtype": "bfloat16", "alpha": 5}, {"rank_pattern": {"model.layers.0.mlp.down_proj": 2}}]
+)
+def test_the_bound_of_a_directorys_bytes_holds_and_is_close(bank, add, tmp_path, how):
+    large = {f"model.layers.{i}.mlp.down_proj": (200, 300) for i in range(8)}
+    add("sql", modules=large, rank=4, **how)
+    plan = bank.plan_directory("sql", Order())
+    bank.write_directory(plan, tmp_path / "out")
+    found = sum(path.stat().st_size for path in (tmp_path / "out").iterdir())
+    assert 0.8 * plan.largest <= found <= plan.largest
+
+
+def test_a_file_where_a_folder_is_wanted_is_named(bank, add, tmp_path):
+    add("sql", modules=LLAMA)
+    (tmp_path / "afile").write_text("")
+    for folder in ("afile", "afile/below"):
+        with pytest.raises(StorageError) as told:
+            bank.materialize(["sql"], tmp_path / folder)
+        assert told.value.hint == f"{tmp_path / 'afile'} is a file: name a folder"
 
 
 def test_a_bounded_form_states_its_error(bank, add, tmp_path):
