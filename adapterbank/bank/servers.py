@@ -58,11 +58,14 @@ class Servers(Opened):
 
         return ways.materialize(self.rooms, plan, Path(directory))
 
-    def launch_flags(self, refs: Sequence[str], *, server: str, slots: int = 8) -> Launch:
-        """How ``server`` (``vllm``, ``sglang``, ``lorax``) is started to serve these versions, ``slots`` at once."""
+    def launch_flags(self, refs: Sequence[str], *, server: str, slots: int = 8, model: str | None = None) -> Launch:
+        """How ``server`` (``vllm``, ``sglang``, ``lorax``) is started to serve these versions, ``slots`` at once.
+
+        ``model`` is the base model as the server is told it: by default its name or alias that is a folder here, else its name.
+        """
         from adapterbank.ways import launch as ways
 
-        return ways.launch(self._found(refs), str(self.rooms.root), server=server, slots=slots)
+        return ways.launch(self.rooms, self._found(refs), server=server, slots=slots, model=model)
 
     def is_base_model(self, name: str, other: str) -> bool:
         """Whether both are names or aliases of one base model; a folder's last slash does not count."""

@@ -74,8 +74,9 @@ def _finding(item: Any) -> str:
     """One line for one entry of an error's details: a problem, a dependent, or plain text."""
     match item:
         case {"code": code, "message": message, **rest}:
-            where = rest.get("where")
-            return f"[{code}] {message}" + (f" ({where})" if where and where not in message else "")
+            where, severity = rest.get("where"), rest.get("severity", "error")
+            before = "" if severity == "error" else f"{severity}: "  # told beside the problems, and not counted as one
+            return f"{before}[{code}] {message}" + (f" ({where})" if where and where not in message else "")
         case {"dependent": dependent, "needed": needed, "kind": kind}:
             return f"{dependent} needs {needed} ({kind})"
     return str(item)

@@ -144,3 +144,7 @@ def main() -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     root.main()
+
+
+if __name__ == "__main__":
+    main()

@@ -50,17 +50,27 @@ def materialize_command(
 
 @command(
     "launch-flags",
-    examples=("adapterbank launch-flags --for vllm --where true", "adapterbank launch-flags --for sglang sql@1 math@2"),
+    examples=(
+        "adapterbank launch-flags --for vllm --where 'tag.team=data'",
+        "adapterbank launch-flags --for sglang sql@1 math@2",
+    ),
     prints=(LaunchFlagsDocument,),
 )
 @references("REF...")
 @click.option("--for", "server", type=click.Choice(SERVERS[:3]), required=True, help="The server to start.")
 @click.option("--slots", type=click.IntRange(min=1), default=8, show_default=True, help="Adapters in one batch.")
+@click.option(
+    "--model", metavar="PATH_OR_NAME", help="The base model. Default: its alias that is a folder here, else its name."
+)
 @pass_session
-def launch_flags_command(session: Session, selection: Selection, server: str, slots: int) -> None:
-    """Print how a server is started so that it can serve these versions from this bank."""
+def launch_flags_command(session: Session, selection: Selection, server: str, slots: int, model: str | None) -> None:
+    """Print how a server is started so that it can serve these versions from this bank.
+
+    vLLM and the others take a model by its folder or by its name on a hub: "adapterbank model alias NAME FOLDER" says where
+    it is, and vLLM's plugin then knows that folder.
+    """
     bank = session.open()
-    flags = bank.launch_flags(selection.of(bank), server=server, slots=slots)
+    flags = bank.launch_flags(selection.of(bank), server=server, slots=slots, model=model)
     emit(session, document(LaunchFlagsDocument, flags), pictures.launch_flags)
 
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import shlex
+import subprocess
+import sys
 
 import click
 import pytest
 
+from adapterbank.catalog.expression import parse
 from adapterbank.cli.command import Command, Group
 from adapterbank.cli.main import COMMANDS, root
 from adapterbank.cli.reference import walk
@@ -34,6 +37,12 @@ def test_examples_parse(example: str, monkeypatch: pytest.MonkeyPatch):
     assert words.pop(0) == "adapterbank"
     command, _ = leaf(words)
     assert isinstance(command, Command)
+
+
+@pytest.mark.parametrize("example", [example for example in EXAMPLES if "--where" in example or " search " in example])
+def test_expressions_of_examples_are_expressions(example: str):
+    words = shlex.split(example)
+    parse(words[words.index("--where" if "--where" in words else "search") + 1])
 
 
 @pytest.mark.parametrize("command", ALL, ids=lambda command: str(command.name))
@@ -68,3 +77,12 @@ def test_version():
     from adapterbank import __version__
 
     assert invoke("--version").out.strip().endswith(__version__)
+
+
+@pytest.mark.parametrize("module", ["adapterbank", "adapterbank.cli.main"])
+def test_the_command_line_is_there_as_a_module(module: str):
+    ran = [
+        subprocess.run([sys.executable, "-m", module, word], capture_output=True, text=True) for word in ("--help", "nothing")
+    ]
+    assert [each.returncode for each in ran] == [0, 2]
+    assert ran[0].stdout == invoke("--help").out and "nothing" in ran[1].stderr

@@ -48,12 +48,28 @@ def test_flags_name_the_rank_and_the_bank(run: Run, tmp_path: Path):
     assert run("launch-flags", "l1", "sql", "--for", "lorax").code == 12
 
 
+def test_a_base_model_that_lies_in_a_folder_is_started_from_there(run: Run, tmp_path: Path):
+    llama(run, tmp_path, "l1")
+    for empty in ("a", "z"):
+        run("model", "alias", "meta/llama", tmp_path / empty)
+    assert run("launch-flags", "l1", "--for", "vllm", "--json").json["flags"][2] == "meta/llama"
+    (tmp_path / "z").mkdir()
+    (tmp_path / "z" / "config.json").write_text("{}")
+    for server, flag in (("vllm", "serve"), ("sglang", "--model-path"), ("lorax", "--model-id")):
+        flags = run("launch-flags", "l1", "--for", server, "--json").json["flags"]
+        assert flags[flags.index(flag) + 1] == str(tmp_path / "z")
+    assert "vllm serve other " in run("launch-flags", "l1", "--for", "vllm", "--model", "other").out
+
+
 def test_what_a_server_could_not_serve_is_refused_at_registration_and_leaves_nothing(run: Run, tmp_path: Path):
     folder = with_dora(write_adapter(tmp_path / "dora", LLAMA))
     refused = run("register", folder, "--name", "dora", "--for", "vllm", "--json")
     assert refused.code == 7
     assert {problem["code"] for problem in refused.error["details"]} >= {"server_kind", "server_tensor"}
     assert run("show", "dora").code == 3
+    lines = run("register", folder, "--name", "dora", "--for", "vllm").err.splitlines()
+    count = int(lines[0].split(", ")[1].split()[0])
+    assert sum(line.startswith("  [") for line in lines) == count, "notes are told, not counted"
     told = run("register", write_adapter(tmp_path / "wide", LLAMA, rank=24), "--name", "wide", "--for", "vllm")
     assert told.code == 0 and "--max-lora-rank 32" in told.err
     assert run("register", folder, "--name", "dora", "--for", "peft").code == 0
