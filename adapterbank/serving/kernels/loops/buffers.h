@@ -29,6 +29,13 @@ void copy(void* to, const void* from, int64_t bytes, bool past) {
   std::memcpy(to, from, size_t(bytes));
 }
 
+#if defined(__AVX512F__)
+template <bool PAST>
+inline void put_line(void* to, __m512i line) {
+  PAST ? _mm512_stream_si512(static_cast<__m512i*>(to), line) : _mm512_storeu_si512(to, line);
+}
+#endif
+
 struct Buffer {  // where one adapter goes: columns `column` to `column + width` of every place, `weight` times the rows of B
   void* out;
   int type;
@@ -54,6 +61,11 @@ struct Target {
     low = to.column < rank ? to.column : rank;
     const int64_t high = to.width < 0 || to.column + to.width > rank ? rank : to.column + to.width;
     columns = high > low ? high - low : 0;
+  }
+
+  // Whether whole rows from this one on go past the cache, in lines of 64 bytes.
+  bool is_past(int64_t row) const {
+    return past && columns == rank && reinterpret_cast<uintptr_t>(out + row * rank) % 64 == 0;
   }
 
   void put(int64_t row, int64_t rows, const Number* from) const {

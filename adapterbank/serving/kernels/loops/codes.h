@@ -112,22 +112,44 @@ inline void turn(__m512i (&v)[8]) {
   }
 }
 
-// As decode, for numbers of 16 bits in rows of a multiple of eight.
-inline void decode_eights(const Side& side, int64_t live, const uint32_t* words, int64_t columns, uint16_t* out, const Desk& desk) {
-  for (int64_t first = 0; first < live; first += 8) {
-    __m512i v[8];
-    for (int64_t i = 0; i < 8; ++i) {
-      const int64_t k = first + i;
-      v[i] = k < live ? look_up(desk.meanings.data() + desk.starts[size_t(k)], words + side.columns[k], side.widths[k])
-                      : _mm512_setzero_si512();
-    }
-    turn(v);
-    uint16_t* to = out + first;
-    for (int64_t j = 0; j < 8; ++j, to += columns) {
-      _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm512_castsi512_si128(v[j]));
-      _mm_storeu_si128(reinterpret_cast<__m128i*>(to + 8 * columns), _mm512_extracti32x4_epi32(v[j], 1));
-      _mm_storeu_si128(reinterpret_cast<__m128i*>(to + 16 * columns), _mm512_extracti32x4_epi32(v[j], 2));
-      _mm_storeu_si128(reinterpret_cast<__m128i*>(to + 24 * columns), _mm512_extracti32x4_epi32(v[j], 3));
+// Columns `first` to `first + 8` of 32 rows, as turn leaves them.
+inline void eight(const Side& side, int64_t live, const uint32_t* words, int64_t first, const Desk& desk, __m512i (&v)[8]) {
+  for (int64_t i = 0; i < 8; ++i) {
+    const int64_t k = first + i;
+    v[i] = k < live ? look_up(desk.meanings.data() + desk.starts[size_t(k)], words + side.columns[k], side.widths[k])
+                    : _mm512_setzero_si512();
+  }
+  if (first < live) turn(v);
+}
+
+// Part i of each of four vectors as line i of four, `step` numbers apart.
+template <bool PAST>
+inline void put_lines(__m512i a, __m512i b, __m512i c, __m512i d, uint16_t* to, int64_t step) {
+  const __m512i low = _mm512_shuffle_i32x4(a, b, 0x44), high = _mm512_shuffle_i32x4(a, b, 0xee);
+  const __m512i lower = _mm512_shuffle_i32x4(c, d, 0x44), higher = _mm512_shuffle_i32x4(c, d, 0xee);
+  const __m512i lines[4] = {_mm512_shuffle_i32x4(low, lower, 0x88), _mm512_shuffle_i32x4(low, lower, 0xdd),
+                            _mm512_shuffle_i32x4(high, higher, 0x88), _mm512_shuffle_i32x4(high, higher, 0xdd)};
+  for (int64_t i = 0; i < 4; ++i) put_line<PAST>(to + i * step, lines[i]);
+}
+
+inline bool is_whole_lines(int64_t columns) { return columns == 8 || columns == 16 || (columns > 0 && columns % 32 == 0); }
+
+// As decode, for numbers of 16 bits in rows that are whole lines of 64 bytes, or two or four rows a line; 32 rows at `out`.
+template <bool PAST>
+void decode_lines(const Side& side, int64_t live, const uint32_t* words, int64_t columns, uint16_t* out, const Desk& desk) {
+  __m512i v[4][8];
+  if (columns < 32)
+    for (int64_t tile = 0; tile < columns / 8; ++tile) eight(side, live, words, 8 * tile, desk, v[tile]);
+  if (columns == 8) {
+    put_lines<PAST>(v[0][0], v[0][1], v[0][2], v[0][3], out, 8 * 8);
+    put_lines<PAST>(v[0][4], v[0][5], v[0][6], v[0][7], out + 4 * 8, 8 * 8);
+  } else if (columns == 16) {
+    for (int64_t j = 0; j < 8; j += 2) put_lines<PAST>(v[0][j], v[1][j], v[0][j + 1], v[1][j + 1], out + 16 * j, 8 * 16);
+  } else {
+    for (int64_t first = 0; first < columns; first += 32) {
+      for (int64_t tile = 0; tile < 4; ++tile) eight(side, live, words, first + 8 * tile, desk, v[tile]);
+      for (int64_t j = 0; j < 8; ++j)
+        put_lines<PAST>(v[0][j], v[1][j], v[2][j], v[3][j], out + columns * j + first, 8 * columns);
     }
   }
 }
@@ -141,7 +163,7 @@ void unpack(const Codes& codes, const Buffer& to, const Place& place, int64_t in
   auto* out = reinterpret_cast<Number*>(desk.rows.data());
   std::memset(out, 0, size_t(GROUP * target.columns) * sizeof(Number));
 #if defined(__AVX512BW__)
-  const bool eights = sizeof(Number) == 2 && target.columns % 8 == 0;
+  const bool lines = sizeof(Number) == 2 && is_whole_lines(target.columns) && live > 0;
   int64_t interpreted = -1;
 #endif
   for (int64_t row = begin, rows; row < end; row += rows) {
@@ -154,10 +176,14 @@ void unpack(const Codes& codes, const Buffer& to, const Place& place, int64_t in
                         held / GROUP * codes.pitches[2 * index + of_A];
 #if defined(__AVX512BW__)
     if constexpr (sizeof(Number) == 2) {
-      if (eights && live > 0) {
+      if (lines) {
         if (interpreted != of_A) interpret<TYPE>(side, live, desk);
         interpreted = of_A;
-        decode_eights(side, live, words, target.columns, out, desk);
+        if (rows == GROUP && target.is_past(row)) {
+          decode_lines<true>(side, live, words, target.columns, target.out + row * target.rank, desk);
+          continue;
+        }
+        decode_lines<false>(side, live, words, target.columns, out, desk);
         target.put(row, rows, out + skip * target.columns);
         continue;
       }

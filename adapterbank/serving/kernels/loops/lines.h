@@ -134,6 +134,17 @@ void combine(const Lines& lines, const Member& member, const Buffer& to, const P
     const int64_t of_B = row + rows < place.d_out ? rows : place.d_out - row;
     for (int64_t i = 0; i < of_B * target.columns; ++i) total[i] *= to.weight;
   }
+#if defined(__AVX512F__)
+  constexpr int64_t LINE = 64 / sizeof(Number);
+  if (target.is_past(row) && count % LINE == 0) {
+    for (int64_t i = 0; i < count; i += LINE) {
+      alignas(64) Number line[LINE];
+      for (int64_t j = 0; j < LINE; ++j) line[j] = Out<TYPE>::of(total[i + j]);
+      put_line<true>(target.out + row * target.rank + i, _mm512_load_si512(line));
+    }
+    return;
+  }
+#endif
   Number* out = reinterpret_cast<Number*>(room.out.data());
   for (int64_t i = 0; i < count; ++i) out[i] = Out<TYPE>::of(total[i]);
   target.put(row, rows, out);
