@@ -57,7 +57,12 @@ def test_the_page_runs_from_an_empty_folder(
         "VLLM_PLUGINS=adapterbank", "unchanged", "--lora-target-modules", "lorax-launcher", "adapterbank_serving_hits_total",
     ):  # fmt: skip
         assert word in said, (word, said)
+    assert re.search(r"a switch takes \d+\.\d\d ms, with PEFT's load_adapter \d+ ms: \d+ times as long", said), said
     assert (tmp_path / "out" / "math@1" / "adapter_model.safetensors").is_file()
+    (printed,) = (line for line in said.splitlines() if " vllm serve " in line)
+    shown = next(body for language, body in BLOCKS if language == "sh" and "vllm serve" in body).replace("\\\n", "")
+    assert printed.split() == shown.replace("$PWD", str(tmp_path)).split()
+    assert (tmp_path / "tiny" / "model" / "config.json").is_file(), "the model of that line is there"
 
 
 def test_every_relative_link_leads_somewhere() -> None:

@@ -154,7 +154,8 @@ def test_directories_stay_while_the_server_lives_and_go_afterwards(server, known
 def test_the_page_says_how(tmp_path, monkeypatch):
     """The blocks of docs/serving.md that start a server and ask it, as they stand there, on a port of our own."""
     page = (Path(__file__).resolve().parents[2] / "docs" / "serving.md").read_text(encoding="utf-8")
-    serve, ask = re.findall(r"^```sh\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    part = page.split("## With vLLM")[1].split("\n## ")[0]
+    serve, ask = re.findall(r"^```sh\n(.*?)^```$", part, re.MULTILINE | re.DOTALL)
     examples = Path(__file__).resolve().parents[2] / "examples"
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
