@@ -48,17 +48,19 @@ class Serving(Opened):
         """
         import torch
 
+        from adapterbank.serving.device import device_of
         from adapterbank.serving.resident import Resident
         from adapterbank.serving.slots import LLAMA
-        from adapterbank.ways.serve import BankSource, Wanted
+        from adapterbank.ways.chosen import Wanted
+        from adapterbank.ways.serve import BankSource
 
         if isinstance(refs, str):
             raise UsageError(f"got the text {refs!r} where a list of references is expected: [{refs!r}]")
         if dtype not in DTYPES:
             raise UsageError(f"dtype {dtype!r}: expected one of {', '.join(DTYPES)}")
-        wanted = Wanted(tuple(refs), basis, form, store, rank, shard, LLAMA if plan is None else plan, device)
-        source = BankSource(self.rooms, wanted)
+        place, room, host_room = device_of(device), size(budget, "budget"), size(host_budget, "host_budget")
+        wanted = Wanted(tuple(refs), basis, form, store, rank, shard, LLAMA if plan is None else plan, str(place))
         return Resident(
-            source, device=device, dtype=getattr(torch, dtype), budget=size(budget, "budget"),
-            host_budget=size(host_budget, "host_budget"), backend=backend,
+            BankSource.of(self.rooms, wanted), device=place, dtype=getattr(torch, dtype), budget=room, host_budget=host_room,
+            backend=backend,
         )  # fmt: skip

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
-from adapterbank.serving.attached import PREFIX, Attached
+from adapterbank.serving.attached import Attached
 
 if TYPE_CHECKING:
     from adapterbank.serving.resident import Resident
@@ -23,26 +23,13 @@ def attach(resident: Resident, model: nn.Module, *, slots: int = 1, adapter_name
 
 
 def state_dict(resident: Resident, ref: str) -> dict[str, Tensor]:
-    """The tensors of ``ref`` under PEFT's keys, of the buffer's rank and scaling 1, for ``set_peft_model_state_dict``."""
-    found = {}
-    for name, factors in resident.factors(ref).items():
-        parts = ("lora_embedding_A", "lora_embedding_B") if factors.kind == "embedding" else ("lora_A.weight", "lora_B.weight")
-        found[f"{PREFIX}{name}.{parts[0]}"] = factors.A.contiguous()
-        found[f"{PREFIX}{name}.{parts[1]}"] = factors.B.contiguous()
-    return found
+    """As :meth:`Resident.state_dict`."""
+    return resident.state_dict(ref)
 
 
-def lora_config(resident: Resident) -> Any:
-    """The ``peft.LoraConfig`` of every adapter that ``resident`` gives: α = r, so that each can be swapped for each."""
-    from peft import LoraConfig
-
-    ranks = {place.whole.name: place.whole.rank for place in resident.layout}
-    largest = max(ranks.values(), default=1)
-    others = {"^" + name.replace(".", r"\."): rank for name, rank in ranks.items() if rank != largest}
-    return LoraConfig(
-        r=largest, lora_alpha=largest, target_modules=sorted(ranks), rank_pattern=others, alpha_pattern=dict(others),
-        lora_dropout=0.0, use_rslora=False, init_lora_weights=False, inference_mode=True,
-    )  # fmt: skip
+def lora_config(resident: Resident, ref: str) -> Any:
+    """As :meth:`Resident.lora_config`."""
+    return resident.lora_config(ref)
 
 
 def hotswap(resident: Resident, model: nn.Module, ref: str, *, adapter_name: str = "default") -> None:
@@ -52,8 +39,8 @@ def hotswap(resident: Resident, model: nn.Module, ref: str, *, adapter_name: str
     """
     from peft.utils.hotswap import hotswap_adapter_from_state_dict
 
-    named = {_named(key, adapter_name): tensor for key, tensor in state_dict(resident, ref).items()}
-    hotswap_adapter_from_state_dict(model, named, adapter_name, lora_config(resident))
+    named = {_named(key, adapter_name): tensor for key, tensor in resident.state_dict(ref).items()}
+    hotswap_adapter_from_state_dict(model, named, adapter_name, resident.lora_config(ref))
 
 
 def _named(key: str, adapter_name: str) -> str:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from adapterbank.errors import UsageError
+from adapterbank.lora.layout import ModuleShape
 from adapterbank.serving.kernels.reference import Packed
 from adapterbank.serving.packed.rmm import ResidentBasis, RmmAdapter, Segment
 
@@ -20,12 +21,10 @@ from adapterbank.serving.packed.rmm import ResidentBasis, RmmAdapter, Segment
 def apply(adapters: Mapping[str, Packed], place: int, x: Tensor, refs: Sequence[str]) -> Tensor:
     """``[m, d_out]``: row i is ΔW_i·x_i of the module at ``place``, ΔW_i that of ``adapters[refs[i]]``, zeros if it has none.
 
-    ``x`` is ``[m, d_in]``; sums run in float32, the result has the dtype of ``x``. Raises UsageError for shapes that differ.
+    ``x`` is ``[m, d_in]``, m at least 1; sums run in float32, the result has the dtype of ``x``. Raises as :func:`check`.
     """
-    layout = next(iter(adapters.values())).layout
-    shape = layout.places[place].shape
-    if x.ndim != 2 or x.shape != (len(refs), shape.d_in):
-        raise UsageError(f"apply: x is {list(x.shape)}, expected [{len(refs)}, {shape.d_in}] for module {shape.name!r}")
+    shape = next(iter(adapters.values())).layout.places[place].shape
+    check(x, shape, len(refs))
     out = x.new_zeros(len(refs), shape.d_out, dtype=torch.float32)
     for (basis, segment), rows in _grouped(adapters, place, refs).items():
         index = torch.tensor(rows, device=x.device)
@@ -38,6 +37,16 @@ def apply(adapters: Mapping[str, Packed], place: int, x: Tensor, refs: Sequence[
         )
         out.index_copy_(0, index, found)
     return out.to(x.dtype)
+
+
+def check(x: Tensor, shape: ModuleShape, rows: int) -> None:
+    """UsageError unless ``x`` is a floating-point ``[rows, d_in]`` for a module of this shape."""
+    if not isinstance(x, Tensor) or not x.is_floating_point():
+        raise UsageError(
+            f"apply: x is {x.dtype if isinstance(x, Tensor) else type(x).__name__}, expected a floating-point tensor"
+        )
+    if x.ndim != 2 or x.shape != (rows, shape.d_in):
+        raise UsageError(f"apply: x is {list(x.shape)}, expected [{rows}, {shape.d_in}] for module {shape.name!r}")
 
 
 _Group = tuple[ResidentBasis | None, Segment | None]
@@ -58,7 +67,7 @@ def _grouped(adapters: Mapping[str, Packed], place: int, refs: Sequence[str]) ->
 
 
 def _over_basis(basis: ResidentBasis, segment: Segment, x: Tensor, named: Sequence[Packed], place: int) -> Tensor:
-    d_out = basis.layout.places[place].shape.d_out
+    d_out = named[0].layout.places[place].shape.d_out
     shared = basis.rows(segment)  # [1 + p, rows, r]
     held = [adapter.held(place) for adapter in named if isinstance(adapter, RmmAdapter)]
     c = torch.stack([each[1] for each in held if each is not None]).float()  # [m, p, rows]

@@ -6,180 +6,121 @@ bank, the model's own are set to 1; modules that an adapter lacks are exact zero
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from threading import Condition
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from adapterbank.errors import IncompatibleError, UsageError
-from adapterbank.lora.adapter import Factors
-from adapterbank.lora.layout import ModuleShape
+from adapterbank.serving import lora_layers
+from adapterbank.serving.device import event
 from adapterbank.serving.slots import SlotLayout
+from adapterbank.serving.source import Key
+from adapterbank.serving.turns import Turns
 
 if TYPE_CHECKING:
     from adapterbank.serving.resident import Resident
 
-PREFIX = "base_model.model."
 
-
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Slot:
-    """One buffer and the model that looks into it; ``version`` is what it holds, None for zeros."""
+    """One buffer and the model that looks into it; ``holds`` is the mark of what was written, None for zeros."""
 
     model: nn.Module
     buffer: Tensor
-    version: str | None = None
-    busy: bool = False
-    done: Any = field(default=None, repr=False)  # a CUDA event: the last forward that read the buffer
+    holds: tuple[int, str] | None = None
+    owner: int | None = None
+    times: int = 0
+    done: Any = field(default=None, repr=False)  # on a GPU, the event after the last forward that read the buffer
 
 
 class Attached:
-    """A model in ``slots`` copies that share all weights but LoRA's. Safe to share between threads."""
+    """A model in ``slots`` copies that share all weights but LoRA's. Safe to share between threads.
+
+    ``resident`` is the bank for the layout of this model: what it writes fits the model's buffers.
+    """
 
     def __init__(self, resident: Resident, model: nn.Module, *, slots: int = 1, adapter_name: str = "default") -> None:
         """Raises UsageError for a model without LoRA layers or on another device, IncompatibleError for layers that do not fit
-        the bank's adapters (a smaller rank, modules that the model lacks) or are more than B·A (DoRA, biases, merged)."""
+        the bank's adapters (a smaller rank, modules that the model lacks) or are more than B·A (DoRA, biases, merged).
+
+        A model that is refused, and what was attached before, stay as they are.
+        """
         if slots < 1:
             raise UsageError(f"slots: got {slots}, expected at least 1")
-        self.resident, self._name = resident, adapter_name
-        layers = _layers(model, adapter_name)
-        resident.lay_out(SlotLayout.of(_shape(name, layer, adapter_name) for name, layer in layers.items()))
-        _check_device(layers, adapter_name, resident.device)
-        models = [model, *(_copied(model, layers, adapter_name) for _ in range(slots - 1))]
-        self._slots = [Slot(each, resident.buffer()) for each in models]
-        for slot in self._slots:
-            _look_into(resident.layout.views(slot.buffer), _layers(slot.model, adapter_name), adapter_name)
-        self._free = Condition()
+        found = lora_layers.layers(model, adapter_name)
+        lora_layers.check_device(found, resident.device)
+        layout = SlotLayout.of(lora_layers.shape(name, layer, adapter_name) for name, layer in found.items())
+        self.resident = resident.laid_out(layout)
+        models = [model, *(lora_layers.copied(model, found, adapter_name) for _ in range(slots - 1))]
+        made = [Slot(each, self.resident.buffer()) for each in models]
+        self._merged: list[list[str]] = []  # of every layer, which PEFT fills in place
+        for slot in made:
+            own = lora_layers.layers(slot.model, adapter_name)
+            lora_layers.look_into(layout.views(slot.buffer), own, adapter_name)
+            self._merged += [layer.merged_adapters for layer in own.values()]
+            self._mark_done(slot)
+        self._turns = Turns(made)
 
     @property
     def model(self) -> nn.Module:
         """The model that was attached: the one of the first slot."""
-        return self._slots[0].model
+        return self._turns.slots[0].model
 
     @property
     def version(self) -> str | None:
         """What the first slot holds."""
-        return self._slots[0].version
+        holds = self._turns.slots[0].holds
+        return None if holds is None else holds[1]
 
     def activate(self, ref: str) -> None:
         """Write ``ref`` into the first slot, on the caller's current stream, once nobody is using it.
 
-        For one thread that drives the model; several use :meth:`using`. Raises NotFoundError.
+        For one thread that drives the model; several use :meth:`using`. Raises NotFoundError, IncompatibleError for a model
+        that was merged since, UsageError inside of a block of :meth:`using` that has the slot with another adapter.
         """
-        slot = self._taken(self._slots[:1])
-        try:
-            self._write(slot, ref)
-        finally:
-            self._given_back(slot)
+        key = self.resident.key(ref)
+        with self._taken(self._turns.slots[:1], key) as slot:
+            self._write(slot, key)
 
     @contextmanager
     def using(self, ref: str) -> Iterator[nn.Module]:
-        """A model with ``ref`` active that nobody else switches or uses inside the block. Others wait until a slot is free."""
-        version = self.resident.version(ref)
-        slot = self._taken(self._slots, version)
-        try:
-            if slot.version != version:
-                self._write(slot, version)
+        """A model with ``ref`` active that nobody else switches or uses inside the block. Others wait until a slot is free,
+        and get one in the order in which they came. Raises as :meth:`activate`."""
+        key = self.resident.key(ref)
+        with self._taken(self._turns.slots, key) as slot:
+            if slot.holds != key.mark:
+                self._write(slot, key)
             yield slot.model
+
+    @contextmanager
+    def _taken(self, among: tuple[Slot, ...], key: Key) -> Iterator[Slot]:
+        slot = self._turns.take(among, key.mark)
+        try:
+            if any(self._merged):
+                raise IncompatibleError(
+                    "LoRA layers of the model are merged into their base: a switch would not reach the forward pass, and "
+                    "unmerging would change the base weights",
+                    hint="model.unmerge_adapter()",
+                )
+            if slot.done is not None:
+                torch.cuda.current_stream(slot.buffer.device).wait_event(slot.done)
+            try:
+                yield slot
+            finally:
+                self._mark_done(slot)
         finally:
-            self._given_back(slot)
+            self._turns.give_back(slot)
 
-    def _taken(self, among: list[Slot], version: str | None = None) -> Slot:
-        """A free slot of these, one that holds ``version`` already if there is one."""
-        with self._free:
-            while not (free := [slot for slot in among if not slot.busy]):
-                self._free.wait()
-            slot = next((slot for slot in free if slot.version == version), free[0])
-            slot.busy = True
-        if slot.done is not None:
-            torch.cuda.current_stream(slot.buffer.device).wait_event(slot.done)
-        return slot
+    def _write(self, slot: Slot, key: Key) -> None:
+        slot.holds = None  # a write that fails leaves no adapter behind
+        self.resident.write_key(key, slot.buffer)
+        slot.holds = key.mark
 
-    def _given_back(self, slot: Slot) -> None:
+    @staticmethod
+    def _mark_done(slot: Slot) -> None:
         if slot.buffer.is_cuda:
-            slot.done = slot.done or torch.cuda.Event()  # type: ignore[no-untyped-call]
-            slot.done.record(torch.cuda.current_stream(slot.buffer.device))
-        with self._free:
-            slot.busy = False
-            self._free.notify()
-
-    def _write(self, slot: Slot, ref: str) -> None:
-        slot.version = None  # a write that fails leaves no adapter behind
-        self.resident.write(ref, slot.buffer)
-        slot.version = self.resident.version(ref)
-
-
-def _layers(model: nn.Module, adapter_name: str) -> dict[str, Any]:
-    """The model's LoRA layers by the name that adapters have for them."""
-    from peft.tuners.lora import LoraLayer
-
-    found = {
-        name.removeprefix(PREFIX): layer
-        for name, layer in model.named_modules()
-        if isinstance(layer, LoraLayer) and (adapter_name in layer.lora_A or adapter_name in layer.lora_embedding_A)
-    }
-    if not found:
-        raise UsageError(
-            f"the model has no LoRA layer with an adapter {adapter_name!r}", hint="get_peft_model(model, config) first"
-        )
-    return found
-
-
-def _shape(name: str, layer: Any, adapter_name: str) -> ModuleShape:
-    """Raises IncompatibleError for a layer whose update is more than B·A of two matrices."""
-    reasons = {
-        "is merged into its base": layer.merged,
-        "uses DoRA": layer.use_dora.get(adapter_name, False) if hasattr(layer, "use_dora") else False,
-        "has a LoRA bias": getattr(layer, "lora_bias", {}).get(adapter_name, False),
-    }
-    for reason, holds in reasons.items():
-        if holds:
-            raise IncompatibleError(f"LoRA layer {name!r} {reason}: only plain B·A can be switched")
-    if adapter_name in layer.lora_embedding_A:
-        A, B = layer.lora_embedding_A[adapter_name], layer.lora_embedding_B[adapter_name]
-        return ModuleShape(name, B.shape[0], A.shape[1], A.shape[0], "embedding")
-    A, B = layer.lora_A[adapter_name].weight, layer.lora_B[adapter_name].weight
-    kernel = tuple(int(size) for size in A.shape[2:])
-    return ModuleShape(name, B.shape[0], A[0].numel(), A.shape[0], "conv" if kernel else "linear", kernel)
-
-
-def _check_device(layers: Mapping[str, Any], adapter_name: str, device: torch.device) -> None:
-    for name, layer in layers.items():
-        place = next(iter(layer.base_layer.parameters())).device
-        if place.type != device.type or (device.index is not None and place.index != device.index):
-            raise UsageError(f"LoRA layer {name!r} is on {place}, the bank is resident on {device}")
-
-
-def _copied(model: nn.Module, layers: Mapping[str, Any], adapter_name: str) -> nn.Module:
-    """The same modules once more: LoRA's parameters of their own, everything else shared."""
-    own = {id(parameter) for layer in layers.values() for parameter in _parameters(layer, adapter_name)}
-    shared: dict[int, Any] = {id(each): each for each in (*model.parameters(), *model.buffers()) if id(each) not in own}
-    return copy.deepcopy(model, shared)
-
-
-def _parameters(layer: Any, adapter_name: str) -> list[nn.Parameter]:
-    if adapter_name in layer.lora_embedding_A:
-        return [layer.lora_embedding_A[adapter_name], layer.lora_embedding_B[adapter_name]]
-    return [layer.lora_A[adapter_name].weight, layer.lora_B[adapter_name].weight]
-
-
-def _look_into(views: Mapping[str, Factors], layers: Mapping[str, Any], adapter_name: str) -> None:
-    """Replace the parameters by views, and scalings by 1."""
-    for name, layer in layers.items():
-        factors = views[name]
-        A, B = (nn.Parameter(matrix, requires_grad=False) for matrix in (factors.A, factors.B))
-        if adapter_name in layer.lora_embedding_A:
-            layer.lora_embedding_A[adapter_name], layer.lora_embedding_B[adapter_name] = A, B
-        else:
-            old_A, old_B = layer.lora_A[adapter_name], layer.lora_B[adapter_name]
-            old_A.weight = nn.Parameter(factors.A.view(old_A.weight.shape), requires_grad=False) if factors.kernel else A
-            old_B.weight = nn.Parameter(factors.B.view(old_B.weight.shape), requires_grad=False) if factors.kernel else B
-        if isinstance(layer.scaling[adapter_name], Tensor):
-            layer.scaling[adapter_name].fill_(1.0)
-        else:
-            layer.scaling[adapter_name] = 1.0
+            slot.done = event(slot.buffer.device)

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from math import isfinite
+from numbers import Real
 
 import torch
 from torch import Tensor
 
-from adapterbank.errors import IncompatibleError
+from adapterbank.errors import IncompatibleError, UsageError
 from adapterbank.lora.delta import relative
 from adapterbank.serving import kernels
 from adapterbank.serving.kernels.reference import Packed, Window
 from adapterbank.serving.slots import SlotLayout
+
+
+def check(weights: Mapping[str, float]) -> None:
+    """UsageError unless there are weights, all of them finite numbers."""
+    if not isinstance(weights, Mapping) or not weights:
+        raise UsageError("nothing to blend: expected at least one adapter with its weight, as {'a@1': 0.7, 'b@2': 0.3}")
+    for ref, weight in weights.items():
+        if not isinstance(weight, Real) or not isfinite(weight):
+            raise UsageError(f"weight of {ref}: got {weight!r}, expected a finite number")
 
 
 def side_by_side(

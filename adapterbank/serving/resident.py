@@ -2,53 +2,28 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from threading import Lock
+from contextlib import contextmanager
 from time import perf_counter
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from adapterbank.errors import IncompatibleError, UsageError
 from adapterbank.lora.adapter import Factors
-from adapterbank.serving import blend, kernels
-from adapterbank.serving.apply import apply
-from adapterbank.serving.cache import Cache
+from adapterbank.serving import blend, kernels, peft_words
+from adapterbank.serving.apply import apply, check
+from adapterbank.serving.device import device_of
 from adapterbank.serving.kernels.reference import Packed
+from adapterbank.serving.pool import Pool
 from adapterbank.serving.slots import SlotLayout
+from adapterbank.serving.source import Key, Source
 from adapterbank.serving.statistics import Statistics, prometheus
 
 if TYPE_CHECKING:
     from adapterbank.serving.attached import Attached
-
-
-class Source(Protocol):
-    """Where adapters come from; what it tells does not change until it is asked to look again."""
-
-    @property
-    def layout(self) -> SlotLayout: ...
-    @property
-    def refs(self) -> tuple[str, ...]: ...
-    @property
-    def shared_bytes(self) -> int:
-        """Of what all adapters share on the device."""
-
-    def version(self, ref: str) -> str:
-        """The immutable reference that ``ref`` means. Raises NotFoundError."""
-
-    def load(self, version: str) -> Packed:
-        """The adapter in host memory (pinned, if the device is a GPU)."""
-
-    def error(self, version: str) -> float:
-        """The stated relative ΔW error of what is served."""
-
-    def refreshed(self) -> Source:
-        """The same source as the bank is now, for the same layout."""
-
-    def laid_out(self, layout: SlotLayout) -> Source:
-        """The same adapters for buffers of another layout. Raises IncompatibleError if one does not fit."""
 
 
 class Resident:
@@ -68,26 +43,24 @@ class Resident:
         host_budget: int = 0,
         backend: str = "auto",
     ) -> None:
-        """Raises UsageError or PlatformError for a backend that is none, or cannot run here."""
-        self.device, self.dtype = torch.device(device), dtype
+        """Raises UsageError for a backend that is none, PlatformError for a device or a backend that is not to be had here."""
+        self.device, self.dtype = device_of(device), dtype
         self.backend, self._asked = kernels.backend_for(backend, self.device), backend
         kernels.current(backend, self.device)  # compiles meanwhile
-        self._budget, self._host_budget = budget, host_budget
-        self._source = source
-        self._cache: Cache[Packed] = Cache(source.load, self._placed, budget, host_budget)
+        self._pool = Pool(self.device, budget, host_budget)
+        self.now = self._pool.numbered(source)
+        self._pool.residents.add(self)
         self._attached: Attached | None = None
-        self._writes = Lock()
-        self._counted = Statistics()
 
     @property
     def layout(self) -> SlotLayout:
         """The places of a buffer."""
-        return self._source.layout
+        return self.now.source.layout
 
     @property
     def refs(self) -> tuple[str, ...]:
         """The versions that can be asked for."""
-        return self._source.refs
+        return self.now.source.refs
 
     def buffer(self) -> Tensor:
         """A buffer of zeros for :meth:`write`."""
@@ -104,16 +77,36 @@ class Resident:
         """Several adapters into a buffer each; those of one form in one launch that reads what they share once."""
         if len(refs) != len(outs):
             raise UsageError(f"got {len(refs)} adapters and {len(outs)} buffers")
-        with self._used(refs) as adapters:
+        now = self.now
+        self._write([now.key(ref) for ref in refs], outs)
+
+    def write_key(self, key: Key, out: Tensor) -> None:
+        """:meth:`write` what a reference meant when :meth:`key` was asked."""
+        self._write([key], [out])
+
+    def _write(self, keys: Sequence[Key], outs: Sequence[Tensor]) -> None:
+        for out in outs:
+            self.layout.check_target(out, self.device)
+        with self._pool.use(keys) as adapters:
             began = perf_counter()
             kernels.write(adapters, outs, backend=self._asked)
-            self._count(len(refs), perf_counter() - began)
+            self._pool.wrote(len(keys), perf_counter() - began)
 
     def factors(self, ref: str) -> dict[str, Factors]:
         """The factors of ``ref`` by module, in a buffer of their own."""
         out = self.buffer()
         self.write(ref, out)
         return self.layout.views(out)
+
+    def state_dict(self, ref: str) -> dict[str, Tensor]:
+        """The tensors of ``ref`` under PEFT's keys, of the buffer's rank and scaling 1, for ``set_peft_model_state_dict``."""
+        return peft_words.state_dict(self.factors(ref))
+
+    def lora_config(self, ref: str) -> Any:
+        """The ``peft.LoraConfig`` of :meth:`state_dict`: α = r, the same shapes for every adapter, so that each can be swapped
+        for each; base model and task are those that ``ref`` was registered with."""
+        key = self.key(ref)
+        return peft_words.lora_config(self.layout, key.source.lora_config(key.version))
 
     def apply(self, module: str, x: Tensor, refs: Sequence[str]) -> Tensor:
         """ΔW_i·x_i ``[m, d_out]`` for ``x [m, d_in]``, row i by the adapter ``refs[i]``, without writing any of them.
@@ -123,6 +116,9 @@ class Resident:
         place = next((i for i, place in enumerate(self.layout) if place.whole.name == module), None)
         if place is None:
             raise UsageError(f"the layout has no module {module!r}: it has {len(self.layout.places)} others")
+        if not refs:
+            check(x, self.layout.places[place].shape, 0)
+            return x.new_zeros(0, self.layout.places[place].shape.d_out)
         names = list(dict.fromkeys(refs))
         with self._used(names) as adapters:
             return apply(dict(zip(names, adapters, strict=True)), place, x, refs)
@@ -131,10 +127,10 @@ class Resident:
         """Write Σ w_i·ΔW_i into ``out``: side by side along the rank axis, which is exact; returns 0.
 
         Raises IncompatibleError if the buffer is narrower than the ranks together; with ``cut`` the sum is then cut to it, and
-        the relative residual is returned.
+        the relative residual is returned. Raises UsageError for weights or a buffer that make no sense.
         """
-        if not weights:
-            raise UsageError("nothing to blend: expected at least one adapter with its weight")
+        blend.check(weights)
+        self.layout.check_target(out, self.device)
         with self._used(list(weights)) as adapters:
             ranks = [adapter.rank for adapter in adapters]
             try:
@@ -146,47 +142,59 @@ class Resident:
         return 0.0
 
     def prefetch(self, ref: str) -> None:
-        """Bring ``ref`` to the device."""
-        with self._used([ref]):
+        """Bring ``ref`` to the device: for the model that was attached last, if there is one, else for buffers."""
+        with self._wanted()._used([ref]):
             pass
 
     def pin(self, ref: str) -> None:
-        """Keep ``ref`` on the device until :meth:`unpin`."""
-        self._cache.pin(self._source.version(ref))
+        """Keep ``ref`` on the device, as :meth:`prefetch` brings it there, until :meth:`unpin`."""
+        self._pool.cache.pin(self._wanted().key(ref))
 
     def unpin(self, ref: str) -> None:
         """Take a pin off. Raises UsageError if there is none."""
-        self._cache.unpin(self._source.version(ref))
+        self._pool.cache.unpin(self._wanted().key(ref))
+
+    def key(self, ref: str) -> Key:
+        """What ``ref`` means here, for :meth:`write_key`. Raises NotFoundError."""
+        return self.now.key(ref)
 
     def version(self, ref: str) -> str:
         """The immutable version that ``ref`` means here. Raises NotFoundError."""
-        return self._source.version(ref)
+        return self.now.source.version(ref)
 
     def error(self, ref: str) -> float:
         """The relative ΔW error of what is served as ``ref``, as it is stated in the bank."""
-        return self._source.error(self._source.version(ref))
+        key = self.key(ref)
+        return key.source.error(key.version)
 
     def refresh(self) -> None:
         """Look at the bank again: new versions, aliases as they are now, the newest version of the basis. Pins are off.
 
-        Raises IncompatibleError, and changes nothing, if an adapter does not fit the buffers any more.
+        Attached models get it at their next switch. Raises IncompatibleError, and changes nothing, if an adapter does not fit
+        the buffers any more, or belongs to another base model.
         """
-        source = self._source.refreshed()
-        self._source, self._cache = source, self._cache_of(source)
+        with self._pool.changing:
+            self._pool.refresh(self.now.source)
 
-    def lay_out(self, layout: SlotLayout) -> None:
-        """Change what a buffer holds: the places of a model, which may have more modules and larger ranks than any adapter.
+    def laid_out(self, layout: SlotLayout) -> Resident:
+        """The same adapters for buffers of another layout, such as the places of a model, which may have more modules and
+        larger ranks than any adapter: within the same budget, and as they are here until either is refreshed.
 
-        Buffers made before do not fit any more. Raises IncompatibleError, and changes nothing, if an adapter does not fit.
+        Raises IncompatibleError if an adapter does not fit, or this is a shard.
         """
-        if layout != self.layout:
-            source = self._source.laid_out(layout)
-            self._source, self._cache = source, self._cache_of(source)
+        made = copy.copy(self)
+        made._attached = None
+        with self._pool.changing:
+            same = next((each for each in self._pool.residents if each.layout == layout), None)
+            made.now = self._pool.numbered(self.now.source.laid_out(layout)) if same is None else same.now
+            self._pool.residents.add(made)
+        return made
 
     def attach(self, model: torch.nn.Module, *, slots: int = 1, adapter_name: str = "default") -> Attached:
         """Make the LoRA parameters of a PEFT model views into ``slots`` buffers: then :meth:`activate` and :meth:`using`.
 
-        Raises as :class:`~adapterbank.serving.attached.Attached`, which is returned for a process that attaches several models.
+        Raises as :class:`~adapterbank.serving.attached.Attached`, which is returned for a process that attaches several models:
+        here the last one counts.
         """
         from adapterbank.serving.attached import Attached
 
@@ -208,19 +216,13 @@ class Resident:
             raise UsageError("no model is attached", hint="resident.attach(model)")
         return self._attached
 
-    def _cache_of(self, source: Source) -> Cache[Packed]:
-        made: Cache[Packed] = Cache(source.load, self._placed, self._budget, self._host_budget)
-        made.counted = self._cache.counted.copy()
-        made.counted.adapters = made.counted.device_bytes = made.counted.host_bytes = 0
-        return made
+    def _wanted(self) -> Resident:
+        return self if self._attached is None else self._attached.resident
 
     def statistics(self) -> Statistics:
-        """Counts since the start, and bytes as they are."""
-        found = self._cache.counted.copy()
-        with self._writes:
-            found.written, found.launches = self._counted.written, self._counted.launches
-            found.write_microseconds = self._counted.write_microseconds
-        found.shared_bytes = self._source.shared_bytes
+        """Counts since the start, and bytes as they are, of all layouts."""
+        found = self._pool.statistics()
+        found.shared_bytes = self.now.source.shared_bytes
         return found
 
     def prometheus(self) -> str:
@@ -229,17 +231,6 @@ class Resident:
 
     @contextmanager
     def _used(self, refs: Sequence[str]) -> Iterator[list[Packed]]:
-        source, cache = self._source, self._cache
-        with ExitStack() as stack:
-            yield [stack.enter_context(cache.use(source.version(ref))) for ref in refs]
-
-    def _placed(self, packed: Packed) -> Packed:
-        if self.device.type == "cpu":
-            return packed
-        return packed.moved(lambda tensor: tensor.to(self.device, non_blocking=True))
-
-    def _count(self, adapters: int, seconds: float) -> None:
-        with self._writes:
-            self._counted.written += adapters
-            self._counted.launches += 1
-            self._counted.write_microseconds += 1e6 * seconds
+        now = self.now
+        with self._pool.use([now.key(ref) for ref in refs]) as adapters:
+            yield adapters

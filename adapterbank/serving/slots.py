@@ -22,6 +22,7 @@ from adapterbank.lora.layout import Layout, ModuleShape
 
 Parallel = Literal["column", "row"]
 Plan = Mapping[str, Parallel]
+DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 LLAMA: Plan = {
     "*.q_proj": "column", "*.k_proj": "column", "*.v_proj": "column", "*.gate_proj": "column", "*.up_proj": "column",
     "*.o_proj": "row", "*.down_proj": "row",
@@ -139,25 +140,52 @@ class SlotLayout:
         if buffer.ndim != 1 or len(buffer) != self.size or not buffer.is_contiguous():
             raise UsageError(f"buffer: got {list(buffer.shape)}, expected a contiguous one of [{self.size}]")
 
+    def check_target(self, buffer: Tensor, device: torch.device) -> None:
+        """UsageError unless ``buffer`` can be written: one that this layout fills, on ``device``, of one of ``DTYPES``."""
+        if not isinstance(buffer, Tensor):
+            raise UsageError(f"buffer: got a {type(buffer).__name__}, expected a tensor")
+        if buffer.dtype not in DTYPES or buffer.device != device:
+            named = ", ".join(str(dtype).removeprefix("torch.") for dtype in DTYPES)
+            raise UsageError(f"buffer: got {buffer.dtype} on {buffer.device}, expected one of {named} on {device}")
+        self.check(buffer)
+
+    @cached_property
+    def whole(self) -> bool:
+        """Whether it holds whole modules, no shard of them."""
+        return all(place.shape == place.whole for place in self.places)
+
     def shard(self, rank: int, size: int, plan: Plan = LLAMA) -> SlotLayout:
         """What worker ``rank`` of ``size`` holds.
 
         ``plan`` says by pattern of the module's name how its weight is split: ``column`` (over its outputs: rows of B, all of
         A) or ``row`` (over its inputs: rows of A, all of B); the first that fits counts, and what fits none is held whole.
-        Raises UsageError for a worker that is none, IncompatibleError where ``size`` does not divide a dimension.
+        Raises UsageError for a worker that is none or a plan that splits nothing, IncompatibleError where ``size`` does not
+        divide a dimension.
         """
-        if not 0 <= rank < size:
-            raise UsageError(f"shard: got worker {rank} of {size}, expected one of 0 to {size - 1}")
-        return self._laid_out(self._part(place, rank, size, plan) for place in self.places)
+        if size < 1 or not 0 <= rank < size:
+            raise UsageError(f"shard: got worker {rank} of {size}, expected one of so many, counted from 0")
+        hows = [_how(place.whole.name, plan) for place in self.places]
+        if size > 1 and self.places and not any(hows):
+            raise UsageError(
+                f"shard: the plan splits none of the {len(hows)} modules, such as {self.places[0].whole.name!r}",
+                hint="say how modules are split: plan={'*.query': 'column', '*.output.dense': 'row'}",
+            )
+        return self._laid_out(self._part(place, rank, size, how) for place, how in zip(self.places, hows, strict=True))
 
     @staticmethod
-    def _part(place: Place, rank: int, size: int, plan: Plan) -> tuple[ModuleShape, range, range]:
-        how = next((how for pattern, how in plan.items() if fnmatchcase(place.whole.name, pattern)), None)
+    def _part(place: Place, rank: int, size: int, how: Parallel | None) -> tuple[ModuleShape, range, range]:
         if how == "column":
             return place.whole, _split(place, place.out, rank, size), place.into
         if how == "row":
             return place.whole, place.out, _split(place, place.into, rank, size)
         return place.whole, place.out, place.into
+
+
+def _how(module: str, plan: Plan) -> Parallel | None:
+    how = next((how for pattern, how in plan.items() if fnmatchcase(module, pattern)), None)
+    if how not in (None, "column", "row"):
+        raise UsageError(f"plan: got {how!r} for {module!r}, expected 'column' or 'row'")
+    return how
 
 
 def _split(place: Place, rows: range, rank: int, size: int) -> range:

@@ -34,6 +34,10 @@ class Statistics:
         asked = self.hits + self.promoted + self.loaded + self.waited
         return self.hits / asked if asked else 0.0
 
+    def add(self, name: str, number: float = 1) -> None:
+        """Count so many more of ``name``."""
+        setattr(self, name, getattr(self, name) + number)
+
     def copy(self) -> Statistics:
         """As they are now."""
         return Statistics(**{field.name: getattr(self, field.name) for field in fields(self)})
@@ -64,4 +68,4 @@ def prometheus(statistics: Statistics, prefix: str = "adapterbank_serving") -> s
 def _lines(statistics: Statistics, prefix: str) -> Iterator[str]:
     for name, (kind, text) in _HELP.items():
         full = f"{prefix}_{name}_total" if kind == "counter" else f"{prefix}_{name}"
-        yield f"# HELP {full} {text}\n# TYPE {full} {kind}\n{full} {getattr(statistics, name):g}\n"
+        yield f"# HELP {full} {text}\n# TYPE {full} {kind}\n{full} {getattr(statistics, name)}\n"

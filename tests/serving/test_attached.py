@@ -93,7 +93,8 @@ def test_two_slots_share_the_weights_and_serve_two_at_once(known, resident):
 def test_without_the_lock_threads_do_see_anothers_logits(known, resident, monkeypatch):
     """The test above can fail: with slots handed out to everybody it does."""
     attached = resident.attach(empty())
-    monkeypatch.setattr(attached, "_taken", lambda among, version=None: among[0])
+    monkeypatch.setattr(attached._turns, "take", lambda among, wanted: among[0])
+    monkeypatch.setattr(attached._turns, "give_back", lambda slot: None)
     assert _strangers(resident, known[1])
 
 
@@ -170,7 +171,7 @@ def test_what_is_no_peft_model_is_refused(resident):
 
 
 def test_state_dict_and_config_load_by_peft(known, resident):
-    config = integration.lora_config(resident)
+    config = integration.lora_config(resident, "art")
     model = get_peft_model(base(), config).eval()
     for name in NAMES:
         told = set_peft_model_state_dict(model, integration.state_dict(resident, name))
@@ -179,7 +180,7 @@ def test_state_dict_and_config_load_by_peft(known, resident):
 
 
 def test_hotswap_by_peft(known, resident):
-    model = get_peft_model(base(), integration.lora_config(resident)).eval()
+    model = get_peft_model(base(), integration.lora_config(resident, "sql")).eval()
     for name in (*NAMES, "sql"):
         integration.hotswap(resident, model, name)
         torch.testing.assert_close(logits(model), known[1][name], **NEAR)

@@ -70,9 +70,9 @@ class ResidentBasis:
         scales = [grouped(each.scales) for each in found if each.scales is not None]
         return cls(layout, store, tuple(segments), values, torch.cat(scales) if scales else None)
 
-    def segment(self, place: int, rank: int) -> Segment:
-        """The segment of a place at a rank."""
-        return next(each for each in self.segments if (each.place, each.rank) == (place, rank))
+    def segment(self, module: str, rank: int) -> Segment:
+        """The segment of a module at a rank."""
+        return next(each for each in self.segments if each.rank == rank and self.layout.places[each.place].whole.name == module)
 
     @property
     def p(self) -> int:
@@ -101,7 +101,7 @@ class RmmAdapter:
 
     ``table [places, 4]`` int64 says of each place where the values of its segment begin and the segment's first row, its rank
     (ABSENT where the member lacks the module), and its first row among the coefficients. ``rank`` is the largest, ``align``
-    their :func:`alignment`.
+    their :func:`alignment`. ``into`` is the layout of the buffers, if it is not the one that the basis was laid out for.
     """
 
     basis: ResidentBasis
@@ -109,32 +109,37 @@ class RmmAdapter:
     table: Tensor
     rank: int
     align: int = 1
+    into: SlotLayout | None = None
 
     @classmethod
-    def of(cls, member: Member, basis: ResidentBasis) -> RmmAdapter:
-        """The coefficients of ``member``, copied."""
-        segments = {(segment.place, segment.rank): segment for segment in basis.segments}
+    def of(cls, member: Member, basis: ResidentBasis, layout: SlotLayout | None = None) -> RmmAdapter:
+        """The coefficients of ``member``, copied, for buffers of ``layout`` (default: the basis's own).
+
+        Another layout has the same modules, perhaps of larger ranks, and more of them; not another shard.
+        """
+        segments = {(basis.layout.places[each.place].whole.name, each.rank): each for each in basis.segments}
         own = {shape.name: (block, shape) for block in member.layout.classes for shape in block.modules}
         parts: list[Tensor] = []
         table: list[list[int]] = []
         first = 0
-        for index, place in enumerate(basis.layout):
+        for place in layout or basis.layout:
             if place.whole.name not in own:
                 table.append([0, 0, ABSENT, 0])
                 continue
             block, shape = own[place.whole.name]
+            place.check(shape)
             rows = held_rows(member.coefficients[block.rank].unsqueeze(0), block.rows_of(shape).start, place)[0]
             parts.append(grouped(torch.nn.functional.pad(rows, (0, basis.p - rows.shape[1])).T))
-            segment = segments[index, block.rank]
+            segment = segments[shape.name, block.rank]
             table.append([segment.start, segment.first, segment.rank, first])
             first += GROUP * len(parts[-1])
         coefficients = torch.cat(parts) if parts else torch.zeros(0, basis.p, GROUP)
         rank = max((row[2] for row in table), default=0)
-        return cls(basis, coefficients, torch.tensor(table).view(-1, 4), max(rank, 0), alignment(table))
+        return cls(basis, coefficients, torch.tensor(table).view(-1, 4), max(rank, 0), alignment(table), layout)
 
     @property
     def layout(self) -> SlotLayout:
-        return self.basis.layout
+        return self.basis.layout if self.into is None else self.into
 
     @property
     def nbytes(self) -> int:
@@ -150,7 +155,7 @@ class RmmAdapter:
         _, _, rank, first = self.table[place].tolist()
         if rank == ABSENT:
             return None
-        segment = self.basis.segment(place, rank)
+        segment = self.basis.segment(self.layout.places[place].whole.name, rank)
         return segment, lines(self.coefficients, first, segment.rows)
 
     def rows(self, place: int) -> Tensor | None:
