@@ -164,7 +164,11 @@ class SlotLayout:
         """
         if size < 1 or not 0 <= rank < size:
             raise UsageError(f"shard: got worker {rank} of {size}, expected one of so many, counted from 0")
-        hows = [_how(place.whole.name, plan) for place in self.places]
+        check_plan(plan)
+        hows = [
+            next((how for pattern, how in plan.items() if fnmatchcase(place.whole.name, pattern)), None)
+            for place in self.places
+        ]
         if size > 1 and self.places and not any(hows):
             raise UsageError(
                 f"shard: the plan splits none of the {len(hows)} modules, such as {self.places[0].whole.name!r}",
@@ -181,11 +185,11 @@ class SlotLayout:
         return place.whole, place.out, place.into
 
 
-def _how(module: str, plan: Plan) -> Parallel | None:
-    how = next((how for pattern, how in plan.items() if fnmatchcase(module, pattern)), None)
-    if how not in (None, "column", "row"):
-        raise UsageError(f"plan: got {how!r} for {module!r}, expected 'column' or 'row'")
-    return how
+def check_plan(plan: Plan) -> None:
+    """UsageError unless each pattern is said to be split by ``column`` or ``row``."""
+    for pattern, how in plan.items():
+        if how not in ("column", "row"):
+            raise UsageError(f"plan: got {how!r} for {pattern!r}, expected 'column' or 'row'")
 
 
 def _split(place: Place, rows: range, rank: int, size: int) -> range:

@@ -11,10 +11,10 @@ from adapterbank.catalog import base_models, bases, members, versions
 from adapterbank.catalog.rows import Basis as BasisRow
 from adapterbank.catalog.rows import Member as MemberRow
 from adapterbank.catalog.rows import Version
-from adapterbank.errors import ConflictError, IncompatibleError, NotFoundError, UsageError
+from adapterbank.errors import AdapterBankError, ConflictError, IncompatibleError, NotFoundError, UsageError
 from adapterbank.lora.layout import ModuleShape
 from adapterbank.serving.packed.stored import STORES
-from adapterbank.serving.slots import LLAMA, Plan
+from adapterbank.serving.slots import LLAMA, Plan, check_plan
 from adapterbank.ways.coding import FIXED
 from adapterbank.ways.joinable import plain_lora, same_base_model
 from adapterbank.ways.rooms import Rooms
@@ -58,9 +58,7 @@ class Wanted:
             raise UsageError(f"rank {self.rank!r}: expected a whole number from 1")
         if self.shard is not None and not _pair(self.shard):
             raise UsageError(f"shard {self.shard!r}: expected (worker, workers), such as (0, 2)")
-        bad = next((how for how in self.plan.values() if how not in ("column", "row")), None)
-        if bad is not None:
-            raise UsageError(f"plan: got {bad!r}, expected 'column' or 'row' for each pattern")
+        check_plan(self.plan)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,8 +115,16 @@ def absent(rooms: Rooms, wanted: Wanted, chosen: Chosen, ref: str) -> Exception:
         return NotFoundError(f"{said}: it means {found.ref} now", hint=f"ask for {found.ref}, or refresh()")
     if found.ref != ref:
         said += f": it means {found.ref}"
-    would = found.ref in choose(rooms, wanted).items
-    return NotFoundError(said, hint="refresh()" if would else f"bank.serving([…, {found.ref!r}]) serves it")
+    fresh = found.ref in _now(rooms, wanted)
+    return NotFoundError(said, hint="refresh()" if fresh else f"bank.serving([…, {found.ref!r}]) serves it")
+
+
+def _now(rooms: Rooms, wanted: Wanted) -> Mapping[str, Item]:
+    """What would be served after a refresh; nothing, if that would be refused."""
+    try:
+        return choose(rooms, wanted).items
+    except AdapterBankError:
+        return {}
 
 
 def check_text(ref: object) -> None:

@@ -184,3 +184,148 @@ def test_hotswap_by_peft(known, resident):
     for name in (*NAMES, "sql"):
         integration.hotswap(resident, model, name)
         torch.testing.assert_close(logits(model), known[1][name], **NEAR)
+
+
+def test_nobody_is_passed_over(resident):
+    """Who leaves the slot and asks again comes after those that wait."""
+    attached, order = resident.attach(empty()), []
+
+    def serve(name):
+        for _ in range(5):
+            with attached.using(name):
+                order.append(name)
+                while len(attached._turns._line) < 3 and not finished(order):
+                    threading.Event().wait(0.001)
+
+    def finished(order):
+        return any(order.count(name) == 5 for name in NAMES)
+
+    threads = [threading.Thread(target=serve, args=(name,)) for name in NAMES]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    first = order[:16]
+    assert all(set(first[i : i + 4]) == set(NAMES) for i in range(0, 16, 4))
+
+
+def test_a_thread_inside_a_block_gets_its_slot_again_or_is_told_so(known, resident):
+    attached = resident.attach(empty())
+    with attached.using("sql") as model:
+        with attached.using("sql@1") as again:
+            assert again is model
+        attached.activate("sql@prod")
+        with pytest.raises(UsageError, match="this thread holds the slot already"):
+            attached.activate("math")
+        with pytest.raises(UsageError, match="this thread holds the slot already"), attached.using("math"):
+            pass
+        torch.testing.assert_close(logits(model), known[1]["sql"], **NEAR)
+    attached.activate("math")
+    torch.testing.assert_close(logits(attached.model), known[1]["math"], **NEAR)
+
+
+def test_several_models_of_unlike_widths_are_attached(known, resident):
+    narrow, wide = get_peft_model(base(), LoraConfig(r=6, target_modules=["q_proj", "v_proj", "down_proj"])).eval(), empty()
+    own = resident.layout
+    first, second = resident.attach(narrow), resident.attach(wide)
+    assert resident.layout == own
+    for name, other in (("sql", "math"), ("law", "art"), ("math", "sql")):
+        first.activate(name)
+        second.activate(other)
+        torch.testing.assert_close(logits(narrow), known[1][name], **NEAR)
+        torch.testing.assert_close(logits(wide), known[1][other], **NEAR)
+    resident.write("sql", resident.buffer())
+
+
+def test_a_refused_model_changes_nothing(known, resident):
+    attached = resident.attach(empty())
+    for model in (empty().to("meta"), get_peft_model(base(), LoraConfig(r=2, target_modules=["q_proj"])), base(), None):
+        with pytest.raises((UsageError, IncompatibleError)):
+            resident.attach(model)
+    resident.activate("art")
+    assert attached.version == "art@1"
+    torch.testing.assert_close(logits(attached.model), known[1]["art"], **NEAR)
+
+
+def test_a_shard_is_not_attached_to_a_whole_model(known):
+    resident = known[0].serving(["sql@1"], form="raw", shard=(0, 2))
+    with pytest.raises(IncompatibleError, match="one worker's shard"):
+        resident.attach(empty())
+    assert not resident.layout.whole
+
+
+def test_after_a_refresh_a_slot_gets_what_is_served_now(tmp_path):
+    with Bank.open(tmp_path / "bank", create=True) as bank:
+        folders = write_adapters(tmp_path / "in")
+        bank.register(folders["sql"], name="sql", base_model="tiny/llama")
+        resident = bank.serving(["sql"], backend="reference")
+        attached = resident.attach(empty())
+        attached.activate("sql")
+        exact = logits(attached.model)
+        bank.encode("sql@1", codec="fixed", quality="small")
+        with attached.using("sql") as model:
+            torch.testing.assert_close(logits(model), exact)
+        resident.refresh()
+        with attached.using("sql") as model:
+            coded = logits(model)
+        assert not torch.allclose(coded, exact, **NEAR)
+        other = bank.serving(["sql"], form="fixed", backend="reference").attach(empty())
+        other.activate("sql")
+        assert torch.equal(logits(other.model), coded)
+
+
+def test_a_model_over_a_basis_shares_the_one_that_is_resident(tmp_path):
+    with Bank.open(tmp_path / "bank", create=True) as bank:
+        for name, folder in write_adapters(tmp_path / "in").items():
+            bank.register(folder, name=name, base_model="tiny/llama")
+        bank.build_basis("b", ["sql@1", "law@1"], components=1, codec="rmm", force=True)
+        resident = bank.serving(basis="b", form="rmm", backend="reference")
+        attached = resident.attach(empty())
+        assert attached.resident.layout != resident.layout
+        for name in ("sql", "law"):
+            attached.activate(name)
+            found, wanted = attached.resident.factors(name), resident.factors(name)
+            for module, each in wanted.items():
+                torch.testing.assert_close(found[module].B @ found[module].A, each.B @ each.A)
+        one, other = resident.now.source, attached.resident.now.source
+        assert one._basis is other._basis
+        x = torch.randn(3, 32, generator=torch.Generator().manual_seed(1))
+        module = "model.layers.1.self_attn.q_proj"
+        torch.testing.assert_close(
+            attached.resident.apply(module, x, ["sql", "law", "sql"]), resident.apply(module, x, ["sql", "law", "sql"])
+        )
+
+
+def test_a_merged_model_is_not_switched(known, resident):
+    model = empty()
+    attached = resident.attach(model, slots=2)
+    attached.activate("sql")
+    before = {name: parameter.clone() for name, parameter in model.named_parameters()}
+    model.merge_adapter()
+    for switch in (lambda: attached.activate("math"), lambda: attached.using("sql").__enter__()):
+        with pytest.raises(IncompatibleError, match="are merged into their base"):
+            switch()
+    model.unmerge_adapter()
+    for name, parameter in model.named_parameters():
+        torch.testing.assert_close(parameter, before[name], rtol=1e-5, atol=1e-6)
+    attached.activate("math")
+    torch.testing.assert_close(logits(model), known[1]["math"], rtol=1e-3, atol=1e-4)
+
+
+def test_what_is_pinned_or_brought_is_what_the_model_needs(resident):
+    resident.attach(empty())
+    resident.pin("sql")
+    resident.prefetch("math")
+    resident.activate("sql")
+    resident.activate("math")
+    assert (resident.statistics().loaded, resident.statistics().hits) == (2, 2)
+    resident.unpin("sql")
+
+
+def test_state_dict_and_config_are_the_residents_own(known, resident):
+    config = resident.lora_config("sql")
+    assert (config.r, config.lora_alpha, config.task_type) == (6, 6, None) and not config.use_rslora
+    ranks = {key: len(value) for key, value in resident.state_dict("art").items() if "lora_A" in key}
+    assert set(ranks.values()) == {6} and len(ranks) == 6
+    with pytest.raises(NotFoundError):
+        resident.lora_config("nobody")

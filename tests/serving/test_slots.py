@@ -64,3 +64,12 @@ def test_what_cannot_be_split_is_refused():
         SlotLayout.of(SHAPES).shard(0, 3)
     with pytest.raises(UsageError, match="worker 2 of 2"):
         SlotLayout.of(SHAPES).shard(2, 2)
+
+
+def test_a_plan_that_splits_nothing_or_says_nonsense_is_refused():
+    layout = SlotLayout.of(SHAPES)
+    with pytest.raises(UsageError, match=r"the plan splits none of the 4 modules, such as 'embed'"):
+        layout.shard(0, 2, {"*.query": "column"})
+    with pytest.raises(UsageError, match=r"plan: got 'cols' for '\*', expected 'column' or 'row'"):
+        layout.shard(0, 2, {"*": "cols"})
+    assert layout.shard(0, 1, {"*.query": "column"}) == layout and layout.whole and not layout.shard(0, 2).whole
