@@ -14,7 +14,7 @@ from __future__ import annotations
 import shutil
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 
@@ -120,7 +120,8 @@ class Directories:
         leased = needed(self._leases)
         for counts in self.metrics.iterdir():
             if not (self._leases / counts.name.partition(".")[0]).exists():
-                counts.unlink(missing_ok=True)
+                with suppress(OSError):
+                    counts.unlink()
         if leased is None:
             return 0
         gone = [place for place in self._adapters.iterdir() if place.name not in keep | leased]

@@ -76,15 +76,20 @@ class Lease:
 
 
 def needed(folder: Path) -> frozenset[str] | None:
-    """The keys of living servers; leases of dead ones are deleted. None if a living server's lease is damaged: then anything
-    may be needed. What is no lease, or not readable as one, is logged and stops nobody."""
+    """The keys of living servers; leases of dead ones are deleted. None if a living server's lease is damaged, or one cannot be
+    read: then anything may be needed. That, and what is no lease at all, is logged and stops nobody."""
     found: set[str] = set()
     unknown = False
     for path in sorted(folder.iterdir()):
         if not stat.S_ISREG(path.lstat().st_mode):
             LOG.warning("adapterbank: %s is no lease: it is left alone", path)
             continue
-        entries, damaged, lives = _looked_at(path)
+        try:
+            entries, damaged, lives = _looked_at(path)
+        except OSError as reason:  # another user's, who may have a server
+            LOG.warning("adapterbank: the lease %s cannot be read: nothing is deleted while it is there: %s", path, reason)
+            unknown = True
+            continue
         found.update(entry["key"] for entry in entries if lives)
         unknown = unknown or (damaged and lives)
         if damaged:

@@ -221,6 +221,31 @@ def test_while_a_servers_lease_is_damaged_nothing_is_deleted(tmp_path):
     assert Directories(tmp_path, 10 * BYTES).swept == 1
 
 
+def test_a_lease_that_cannot_be_read_may_be_another_users(tmp_path, monkeypatch, caplog):
+    leasing(tmp_path, "a")[0].communicate("")
+    (lease,) = (tmp_path / "leases").iterdir()
+    opening = os.open
+
+    def refusing(path, *rest, **named):
+        if path == lease:
+            raise PermissionError(13, "Permission denied")
+        return opening(path, *rest, **named)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", refusing)
+        assert Directories(tmp_path, 10 * BYTES).swept == 0 and keys(tmp_path) == {"a"} and "cannot be read" in caplog.text
+    assert Directories(tmp_path, 10 * BYTES).swept == 1
+
+
+def test_counts_of_dead_servers_go_with_their_leases(tmp_path):
+    directories = Directories(tmp_path, 10 * BYTES)
+    directories.join()
+    for name in (directories.lease_name, "1-gone"):
+        (directories.metrics / f"{name}.7.prom").write_text("")
+    Directories(tmp_path, 10 * BYTES)
+    assert [path.name for path in directories.metrics.iterdir()] == [f"{directories.lease_name}.7.prom"]
+
+
 def test_a_line_that_does_not_fit_on_the_disk_is_not_left_there_in_part(tmp_path, monkeypatch):
     lease = Lease(tmp_path, "1-x")
     lease.add("a")

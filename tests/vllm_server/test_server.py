@@ -136,6 +136,17 @@ def test_what_is_no_immutable_reference_is_not_found_and_the_log_says_what_to_as
     assert "a0@prod: names and aliases move: ask for a0@1" in log
 
 
+def test_every_process_of_the_server_locks_its_lease_and_counts_can_be_read(server):
+    """The one that answers requests, the engine's and the worker's: any of them may read a directory."""
+    server.says("a1@1")
+    (lease,) = (server.cache / "leases").iterdir()
+    locks = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
+    holders = {fields[4] for fields in locks if fields[1] == "FLOCK" and fields[5].endswith(f":{lease.stat().st_ino}")}
+    assert len(holders) >= 3
+    (counts,) = (server.cache / "metrics").iterdir()
+    assert re.search(r'requests_total\{outcome="resolved"\} [1-9]', counts.read_text())
+
+
 def test_directories_stay_while_the_server_lives_and_go_afterwards(server, known):
     from adapterbank.integrations.directories import Directories
 
