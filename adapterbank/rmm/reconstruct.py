@@ -60,9 +60,14 @@ def backend_for(backend: str, device: torch.device | str = "cpu") -> str:
 
 def compiler() -> str | None:
     """The C++ compiler that torch.compile would use on the CPU, or None: ``CXX``, else g++, clang++ or c++ on the path."""
-    named = os.environ.get("CXX")
-    found = (shutil.which(name) for name in ([named] if named else ["g++", "clang++", "c++"]))
-    return next((path for path in found if path is not None), None)
+    return _compiler(os.environ.get("CXX"), os.environ.get("PATH"))
+
+
+@cache
+def _compiler(named: str | None, path: str | None) -> str | None:
+    """Once for an environment: serving asks at every write, and a look through the path takes as long as a small one."""
+    found = (shutil.which(name, path=path) for name in ([named] if named else ["g++", "clang++", "c++"]))
+    return next((each for each in found if each is not None), None)
 
 
 def _blocks(mean: Tensor, components: Tensor, coefficients: Tensor, out: Tensor) -> None:
