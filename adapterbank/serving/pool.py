@@ -42,10 +42,13 @@ class Pool:
     @contextmanager
     def use(self, keys: Sequence[Key]) -> Iterator[list[Packed]]:
         """Adapters on the device, all at once, in the order of the caller's current stream. Raises as :meth:`Cache.use`."""
-        with self.cache.use(keys) as held:
+        held = self.cache.acquire(keys)
+        try:
             for each in held:
                 each.join()
             yield [each.packed for each in held]
+        finally:
+            self.cache.release(keys)
 
     def refresh(self, source: Source) -> None:
         """Let all residents have what ``source`` says now, each for its layout; none, if an adapter does not fit one.

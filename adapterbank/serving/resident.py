@@ -63,8 +63,9 @@ class Resident:
         return self.now.source.refs
 
     def buffer(self) -> Tensor:
-        """A buffer of zeros for :meth:`write`."""
-        return torch.zeros(self.layout.size, dtype=self.dtype, device=self.device)
+        """A buffer of zeros for :meth:`write`, which can be written anywhere, wherever it was made."""
+        with torch.inference_mode(False):
+            return torch.zeros(self.layout.size, dtype=self.dtype, device=self.device)
 
     def write(self, ref: str, out: Tensor) -> None:
         """Write the adapter ``ref`` into ``out``: one launch on the caller's stream, nothing is allocated that stays.
@@ -87,7 +88,7 @@ class Resident:
     def _write(self, keys: Sequence[Key], outs: Sequence[Tensor]) -> None:
         for out in outs:
             self.layout.check_target(out, self.device)
-        with self._pool.use(keys) as adapters:
+        with self._pool.use(keys) as adapters, torch.no_grad():
             began = perf_counter()
             kernels.write(adapters, outs, backend=self._asked)
             self._pool.wrote(len(keys), perf_counter() - began)
@@ -131,7 +132,7 @@ class Resident:
         """
         blend.check(weights)
         self.layout.check_target(out, self.device)
-        with self._used(list(weights)) as adapters:
+        with self._used(list(weights)) as adapters, torch.no_grad():
             ranks = [adapter.rank for adapter in adapters]
             try:
                 blend.side_by_side(adapters, list(weights.values()), out, ranks, backend=self._asked)

@@ -145,8 +145,8 @@ class SlotLayout:
         if not isinstance(buffer, Tensor):
             raise UsageError(f"buffer: got a {type(buffer).__name__}, expected a tensor")
         if buffer.dtype not in DTYPES or buffer.device != device:
-            named = ", ".join(str(dtype).removeprefix("torch.") for dtype in DTYPES)
-            raise UsageError(f"buffer: got {buffer.dtype} on {buffer.device}, expected one of {named} on {device}")
+            got, *known = (str(dtype).removeprefix("torch.") for dtype in (buffer.dtype, *DTYPES))
+            raise UsageError(f"buffer: got {got} on {buffer.device}, expected {' or '.join(known)} on {device}")
         self.check(buffer)
 
     @cached_property
@@ -162,8 +162,10 @@ class SlotLayout:
         Raises UsageError for a worker that is none or a plan that splits nothing, IncompatibleError where ``size`` does not
         divide a dimension.
         """
-        if size < 1 or not 0 <= rank < size:
-            raise UsageError(f"shard: got worker {rank} of {size}, expected one of so many, counted from 0")
+        if size < 1:
+            raise UsageError(f"shard: got {size} workers, expected at least 1")
+        if not 0 <= rank < size:
+            raise UsageError(f"shard: got worker {rank} of {size}, expected one of 0 to {size - 1}")
         check_plan(plan)
         hows = [
             next((how for pattern, how in plan.items() if fnmatchcase(place.whole.name, pattern)), None)

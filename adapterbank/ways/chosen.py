@@ -46,7 +46,9 @@ class Wanted:
         if self.store is not None and self.store not in STORES:
             raise UsageError(f"store {self.store!r}: expected one of {', '.join(STORES)}")
         if self.store is not None and self.form == FIXED:
-            raise UsageError(f"store {self.store!r}: the codes of the form 'fixed' are resident as they are", hint="no store")
+            raise UsageError(
+                f"store {self.store!r}: the codes of the form 'fixed' are resident as they are", hint="leave it out"
+            )
         if not self.refs and self.basis is None:
             raise UsageError("nothing to serve: expected references or a basis")
         if self.form == RMM and self.basis is None:
@@ -115,8 +117,14 @@ def absent(rooms: Rooms, wanted: Wanted, chosen: Chosen, ref: str) -> Exception:
         return NotFoundError(f"{said}: it means {found.ref} now", hint=f"ask for {found.ref}, or refresh()")
     if found.ref != ref:
         said += f": it means {found.ref}"
-    fresh = found.ref in _now(rooms, wanted)
-    return NotFoundError(said, hint="refresh()" if fresh else f"bank.serving([…, {found.ref!r}]) serves it")
+    if found.ref in _now(rooms, wanted):
+        return NotFoundError(said, hint="refresh()")
+    more = (
+        f"bank.serving([…, {found.ref!r}])"
+        if wanted.refs
+        else f"adapterbank basis add {wanted.basis} {found.ref}, then refresh()"
+    )
+    return NotFoundError(said, hint=more)
 
 
 def _now(rooms: Rooms, wanted: Wanted) -> Mapping[str, Item]:

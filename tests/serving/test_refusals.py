@@ -43,7 +43,7 @@ def bank(prepared, tmp_path):
         ({"rank": "16"}, "rank '16': expected a whole number from 1"),
         ({"rank": 0}, "rank 0: expected a whole number from 1"),
         ({"shard": 1}, r"shard 1: expected \(worker, workers\)"),
-        ({"shard": (0, 0)}, "got worker 0 of 0"),
+        ({"shard": (0, 0)}, "got 0 workers"),
         ({"shard": (2, 2)}, "got worker 2 of 2"),
         ({"shard": (0, 2), "plan": {"*": "cols"}}, "plan: got 'cols' for '\\*', expected 'column' or 'row'"),
         ({"plan": {"*": "cols"}}, "plan: got 'cols'"),
@@ -87,6 +87,12 @@ def test_every_backend_takes_the_same_buffers(bank, backend):
     for dtype in (torch.float32, torch.bfloat16, torch.float16):
         out = torch.zeros(size, dtype=dtype)
         resident.write("sql@1", out)
+        assert out.any()
+    with torch.inference_mode():
+        made = resident.buffer()
+    for out in (made, torch.zeros(size, requires_grad=True)):
+        resident.write("sql@1", out)
+        resident.blend({"math@1": 1.0}, out)
         assert out.any()
 
 
@@ -143,20 +149,22 @@ def test_a_reference_that_is_not_served_is_told_from_one_that_does_not_exist(ban
             resident.version(ref)
         return str(told.value)
 
-    assert (
-        said("law") == "'law' is not among the 2 adapters that are served: it means law@1\nbank.serving([…, 'law@1']) serves it"
-    )
+    assert said("law") == "'law' is not among the 2 adapters that are served: it means law@1\nbank.serving([…, 'law@1'])"
     for name in ("sql", "math"):
         made = write_adapter(tmp_path / name, modules=LLAMA, seed=9 + len(name))
         bank.register(made, name=name, base_model="tiny/llama")
     assert resident.version("sql") == "sql@1", "as it was when the bank was loaded"
     assert said("math@2") == "'math@2' is not among the 2 adapters that are served\nrefresh()"
-    assert said("sql@2") == "'sql@2' is not among the 2 adapters that are served\nbank.serving([…, 'sql@2']) serves it"
+    assert said("sql@2") == "'sql@2' is not among the 2 adapters that are served\nbank.serving([…, 'sql@2'])"
     resident.refresh()
     assert resident.version("math") == "math@2"
-    assert (
-        said("sql") == "'sql' is not among the 2 adapters that are served: it means sql@2\nbank.serving([…, 'sql@2']) serves it"
-    )
+    assert said("sql") == "'sql' is not among the 2 adapters that are served: it means sql@2\nbank.serving([…, 'sql@2'])"
+
+
+def test_what_is_no_member_of_the_basis_is_told_how_it_becomes_one(bank):
+    resident = bank.serving(basis="b", form="rmm")
+    with pytest.raises(NotFoundError, match=r"'law@1' is not among the 2 .*\nadapterbank basis add b law@1, then refresh\(\)"):
+        resident.version("law@1")
 
 
 def test_a_form_that_was_dropped_is_said_to_be_gone(bank):
