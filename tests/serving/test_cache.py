@@ -237,7 +237,7 @@ def test_room_is_given_in_the_order_of_asking(loads):
     for number, keys in enumerate(("bc", "d", "e"), 1):
         threads.append(threading.Thread(target=ask, args=(keys,)))
         threads[-1].start()
-        while len(cache._waiting) < number:
+        while len(cache._waiting) < number and threads[-1].is_alive():
             threads[-1].join(0.001)
     assert order == []
     cache.release("a")

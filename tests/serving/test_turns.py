@@ -75,11 +75,17 @@ def test_the_same_thread_has_its_slot_again_and_gives_it_back_as_often():
 
 
 def test_a_thread_that_would_wait_for_itself_is_told_so():
-    made = turns("a")
-    made.take(made.slots, "a")
-    with pytest.raises(UsageError, match="this thread holds the slot already"):
-        made.take(made.slots, "b")
-    assert not made._line
+    made, said = turns("a"), []
+
+    def ask():
+        made.take(made.slots, "a")
+        with pytest.raises(UsageError, match="this thread holds the slot already"):
+            made.take(made.slots, "b")
+        said.append("refused")
+
+    for thread in in_threads(ask):
+        thread.join(10)
+    assert said == ["refused"] and not made._line
 
 
 def test_of_threads_that_would_wait_for_each_other_the_last_is_told_so():
