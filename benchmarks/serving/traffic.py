@@ -53,6 +53,9 @@ class Synthetic:
     def error(self, version: str) -> float:
         return 0.0
 
+    def lora_config(self, version: str) -> Any:
+        raise NotImplementedError("no bank has these adapters")
+
     def refreshed(self) -> Synthetic:
         return self
 
