@@ -1,7 +1,8 @@
 """From what is resident to the rows of a buffer: one specification, and faster ways to the same numbers.
 
 - ``reference``: plain torch, place by place. Works everywhere; every other backend is tested against it.
-- ``compiled``: on a CPU the loops of ``loops/``, which need a C++ compiler; on a GPU what ``torch.compile`` fuses.
+- ``compiled``: on a CPU the loops of ``loops/``, which need a C++ compiler; on a GPU what ``torch.compile`` fuses. In bfloat16
+  a processor that rounds in hardware makes 0 of what is below 2^-126.
 - ``triton``: one launch for the whole layout; a CUDA device, or Triton's interpreter.
 
 ``auto`` takes ``triton`` on a CUDA device where Triton is installed, else ``compiled`` where it can run, else ``reference``. On

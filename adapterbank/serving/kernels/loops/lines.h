@@ -127,6 +127,8 @@ void combine(const Lines& lines, const Member& member, const Buffer& to, const P
   const Target<TYPE> target(to, place);
   const int64_t* entry = member.table + 4 * index;
   const int64_t count = rows * target.columns;
+  if (lines.store == TYPE && lines.p == 0 && entry[2] == target.columns && to.weight == 1.0f)  // nothing to be done to them
+    return target.put(row, rows, static_cast<const Number*>(lines.values) + entry[0] + row * entry[2]);
   float* total = room.total.data();
   if (entry[2] < target.columns) std::memset(total, 0, size_t(count) * sizeof(float));
   if (entry[2] > 0) sum(lines, member, entry, row, rows, target.columns, room);
@@ -138,6 +140,13 @@ void combine(const Lines& lines, const Member& member, const Buffer& to, const P
   constexpr int64_t LINE = 64 / sizeof(Number);
   if (target.is_past(row) && count % LINE == 0) {
     for (int64_t i = 0; i < count; i += LINE) {
+#if defined(__AVX512BF16__)
+      if constexpr (TYPE == BFLOAT16) {  // what is below 2^-126 becomes 0
+        const __m512bh line = _mm512_cvtne2ps_pbh(_mm512_loadu_ps(total + i + 16), _mm512_loadu_ps(total + i));
+        put_line<true>(target.out + row * target.rank + i, bits<__m512i>(line));
+        continue;
+      }
+#endif
       alignas(64) Number line[LINE];
       for (int64_t j = 0; j < LINE; ++j) line[j] = Out<TYPE>::of(total[i + j]);
       put_line<true>(target.out + row * target.rank + i, _mm512_load_si512(line));
