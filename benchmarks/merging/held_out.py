@@ -56,8 +56,8 @@ LESSONS = (
     Lesson("frank-wolfe-hard", "frank_wolfe", {}, 128),
     Lesson("frank-wolfe-soft", "frank_wolfe", {"variant": "soft", "max_iters": 2, "ada_iters": 20}, 64, 8),
     Lesson("map", "map", {}),
-    Lesson("map-nested", "map", {"variant": "nested"}, 96),
-    Lesson("map-bayesian", "map", {"variant": "bayesian"}, 64),
+    Lesson("map-nested", "map", {"variant": "nested", "tolerance": 2.0}, 64, 8),
+    Lesson("map-bayesian", "map", {"variant": "bayesian", "tolerance": 2.0}, 32, 8),
     Lesson("m2n2", "m2n2", {"generations": 60}, 64, 8),
     Lesson("dam", "dam_rank_masks", {"max_steps": 10, "max_adamerging_steps": 40, "adamerging_lr": 0.01}, 64, 8),
 )
