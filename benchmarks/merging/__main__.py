@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.harness import RESULTS, Report
-from benchmarks.merging import field, field_pages, held_out, speed
+from benchmarks.merging import field, field_pages, held_out, speed, speed_pages
 from benchmarks.merging.field_halves import Source
 from benchmarks.rate_distortion.document import fill
 from benchmarks.rate_distortion.encoder import absent
@@ -25,8 +25,11 @@ DATA, DOCS = ROOT.parent / "shared" / "adapters", ROOT / "docs"
 
 
 def measured_speed(given: argparse.Namespace) -> Report:
-    """What the methods cost."""
-    return speed.measure(speed.Bench.quick() if given.quick else speed.Bench())
+    """What the methods cost; the tables of a full run go into the document."""
+    found = speed.measure(speed.Bench.quick() if given.quick else speed.Bench())
+    if not given.quick:
+        _filled(given.docs, speed_pages.tables(found.figures))
+    return found
 
 
 def measured_field(given: argparse.Namespace) -> Report:
