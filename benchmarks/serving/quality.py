@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,7 @@ import torch
 
 from adapterbank.lora.adapter import Adapter
 from adapterbank.lora.delta import delta_error
-from adapterbank.lora.layout import Layout
-from adapterbank.rmm.collection import fit_collection
-from adapterbank.rmm.objects import NO_DIGEST, Basis, Member, class_components
+from adapterbank.rmm.objects import Basis, Member
 from adapterbank.serving import kernels
 from adapterbank.serving.kernels.reference import Packed
 from adapterbank.serving.packed.fixed import FixedAdapter
@@ -40,35 +38,18 @@ def measure(data: Path, family: str = "r16", say: Callable[[str], None] = print)
 
 
 def _forms(adapters: list[Adapter], layout: SlotLayout) -> dict[str, Callable[[], list[Packed]]]:
+    from benchmarks.baselines.reversible import fitted
+
     found: dict[str, Callable[[], list[Packed]]] = {}
-    fitted = cache(partial(_fitted, adapters))
+    over = cache(lambda p: fitted(adapters, p, "procrustes", torch.bfloat16))
     for store in STORES:
         found[f"raw {store}"] = lambda store=store: [RawAdapter.of(each, layout, store) for each in adapters]
     for p in COMPONENTS:
         for store in STORES:
-            found[f"rmm p={p} {store}"] = lambda p=p, store=store: _over_basis(*fitted(p), layout, store)
+            found[f"rmm p={p} {store}"] = lambda p=p, store=store: _over_basis(*over(p), layout, store)
     for quality, error in ERRORS.items():
         found[f"fixed {quality}"] = lambda error=error: _coded(adapters, layout, error)
     return found
-
-
-def _fitted(adapters: list[Adapter], p: int) -> tuple[Basis, list[Member]]:
-    """Adapters of one layout over a basis in bfloat16, fitted in the Procrustes gauge."""
-    shapes = [adapter.shapes for adapter in adapters]
-    union = Layout.union(shapes)
-    counts = class_components(union, shapes, p)
-    shared: dict[str, torch.Tensor] = {}
-    for block in union.classes:
-        shared[f"mean.{block.rank}"] = torch.empty(block.rows, block.rank, dtype=torch.bfloat16)
-        shared[f"components.{block.rank}"] = torch.empty(counts[block.rank], block.rows, block.rank, dtype=torch.bfloat16)
-    own = [{f"coefficients.{c.rank}": torch.empty(c.rows, counts[c.rank], dtype=torch.bfloat16) for c in union.classes}
-           for _ in adapters]  # fmt: skip
-    fit_collection(adapters, union, shared, own, gauge="procrustes")
-    mean, parts = ({c.rank: shared[f"{part}.{c.rank}"] for c in union.classes} for part in ("mean", "components"))
-    members = [
-        Member(NO_DIGEST, union, (), "bfloat16", {c.rank: one[f"coefficients.{c.rank}"] for c in union.classes}) for one in own
-    ]
-    return Basis(union, "procrustes", p, "bfloat16", mean, parts), members
 
 
 def _over_basis(basis: Basis, members: list[Member], layout: SlotLayout, store: str) -> list[Packed]:
